@@ -1,0 +1,99 @@
+# The few helpers every folder's CMakeLists.txt is written with.
+
+option(OXMEM_WARNINGS_AS_ERRORS "Treat compiler warnings as errors" OFF)
+set(OXMEM_SANITIZE "" CACHE STRING "Sanitizers for every target, as for -fsanitize=")
+
+# Flags every target of ours is compiled with; never global, so that a consumer is not touched.
+add_library(oxmem_flags INTERFACE)
+target_compile_features(oxmem_flags INTERFACE cxx_std_20)
+target_compile_options(oxmem_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
+  $<$<BOOL:${OXMEM_WARNINGS_AS_ERRORS}>:-Werror>)
+if(OXMEM_SANITIZE)
+  target_compile_options(oxmem_flags INTERFACE
+    -fsanitize=${OXMEM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(oxmem_flags INTERFACE -fsanitize=${OXMEM_SANITIZE})
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(oxmem_flags INTERFACE -Wthread-safety)
+endif()
+install(TARGETS oxmem_flags EXPORT oxmem)
+
+# oxmem_library(NAME [HEADER_ONLY] [SOURCES …] [DEPS …] [PRIVATE_DEPS …])
+# One library a folder, with the alias oxmem::NAME. Includes are relative to the root.
+function(oxmem_library name)
+  cmake_parse_arguments(ARG "HEADER_ONLY" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(ARG_HEADER_ONLY)
+    add_library(oxmem_${name} INTERFACE)
+    set(scope INTERFACE)
+  else()
+    add_library(oxmem_${name} STATIC ${ARG_SOURCES})
+    set_target_properties(oxmem_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    set(scope PUBLIC)
+    target_link_libraries(oxmem_${name} PRIVATE ${ARG_PRIVATE_DEPS})
+  endif()
+  add_library(oxmem::${name} ALIAS oxmem_${name})
+  set_target_properties(oxmem_${name} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(oxmem_${name} ${scope}
+    $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/oxmem>)
+  target_link_libraries(oxmem_${name} ${scope} oxmem_flags ${ARG_DEPS})
+  install(TARGETS oxmem_${name} EXPORT oxmem ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/oxmem)
+endfunction()
+
+# oxmem_program(NAME SOURCES … DEPS … [INSTALL]): an executable called NAME.
+function(oxmem_program name)
+  cmake_parse_arguments(ARG "INSTALL" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE oxmem_flags ${ARG_DEPS})
+  if(ARG_INSTALL)
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endfunction()
+
+# oxmem_test(NAME SOURCES … DEPS … [LABELS …] [TIMEOUT seconds]): a GoogleTest program, every test
+# of which ctest knows by its own name. Data files are found through OXMEM_TEST_DATA.
+function(oxmem_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE oxmem_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE OXMEM_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+  gtest_discover_tests(${name} TEST_PREFIX "" DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()
+
+# oxmem_fuzzer(NAME SOURCES … DEPS … CORPUS dir): with the fuzz preset a libFuzzer program, and in
+# every other build a program that replays the corpus, run as a test.
+function(oxmem_fuzzer name)
+  cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS" ${ARGN})
+  if(OXMEM_FUZZ)
+    add_executable(${name} ${ARG_SOURCES})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    add_executable(${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)
+    add_test(NAME fuzz.${name} COMMAND ${name} ${ARG_CORPUS})
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+  endif()
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE oxmem_flags ${ARG_DEPS})
+endfunction()
+
+# oxmem_part(NAME BUILT|reason): one line of the report.
+function(oxmem_part name state)
+  set_property(GLOBAL APPEND PROPERTY OXMEM_PARTS "${name}|${state}")
+endfunction()
+
+function(oxmem_report_parts)
+  get_property(parts GLOBAL PROPERTY OXMEM_PARTS)
+  message(STATUS "oxmem ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}: parts of this build")
+  foreach(part IN LISTS parts)
+    string(REPLACE "|" ";" pair "${part}")
+    list(GET pair 0 name)
+    list(GET pair 1 state)
+    message(STATUS "  ${name}: ${state}")
+  endforeach()
+endfunction()

@@ -1,0 +1,57 @@
+#ifndef OXMEM_TILELINK_CODEC_H_
+#define OXMEM_TILELINK_CODEC_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "oxmem/tilelink/message.h"
+
+namespace oxmem::tilelink {
+
+// Where the byte with the lowest address travels. Chosen by the endpoint, see docs/wire-format.md.
+enum class DataOrder : uint8_t {
+  kSpec,    // in bits 7-0 of its flit, so last of every eight
+  kMemory,  // first of every eight: memory as it lies
+};
+
+// The data of a message as it lies in a frame: whole flits, masks interleaved, in wire order.
+// Points into the frame and lives as long as that does.
+struct WirePayload {
+  std::span<const std::byte> flits;
+};
+
+struct DecodedMessage {
+  Message message;
+  WirePayload payload;         // empty unless HasData
+  std::size_t flit_count = 0;  // whole message
+};
+
+// Decodes the message that starts at the front of `flits`. Nothing if the channel or opcode is
+// unknown, a reserved combination appears, or the message runs past the end.
+std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits);
+
+// What a message to be encoded carries besides its fields: DataBytes(message) bytes in memory
+// order, and for PutPartialData one bit a byte, bit i of mask[i / 64] for byte i. Unused ones are
+// empty.
+struct MemoryPayload {
+  std::span<const std::byte> data;
+  std::span<const uint64_t> mask;
+};
+
+// Writes FlitsOf(message) flits to the front of `to` (it must have room) and returns their number.
+std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, DataOrder order,
+                          std::span<std::byte> to);
+
+// Copies the data of a received message to `to`, DataBytes(message) long, in memory order.
+void CopyData(const Message& message, const WirePayload& payload, DataOrder order,
+              std::span<std::byte> to);
+
+// Copies only the bytes whose mask bit is set; the others of `to` stay. For PutPartialData.
+void CopyMaskedData(const Message& message, const WirePayload& payload, DataOrder order,
+                    std::span<std::byte> to);
+
+}  // namespace oxmem::tilelink
+
+#endif  // OXMEM_TILELINK_CODEC_H_

@@ -1,0 +1,126 @@
+#ifndef OXMEM_TLOE_ENGINE_H_
+#define OXMEM_TLOE_ENGINE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "oxmem/tilelink/codec.h"
+#include "oxmem/tilelink/message.h"
+#include "oxmem/tloe/config.h"
+#include "oxmem/tloe/stats.h"
+#include "transport/base/clock.h"
+
+namespace oxmem::tloe {
+
+// The state of a connection, as its user sees it:
+//
+//   kIdle ── Open / first frame ──► kOpening ── handshake done ──► kOpen ── Close ──► kClosing
+//     ▲                                │ no answer                  │ resends exhausted,  │
+//     answered, └──────────── Reset ─────────────┴── kFailed ◄────────────────┘ peer restarted or
+//     │ or timed out
+//                                                                     closed, violation   ▼
+//                                                                                      kClosed
+enum class State : uint8_t { kIdle, kOpening, kOpen, kClosing, kClosed, kFailed };
+
+// Why a connection is kFailed.
+enum class Failure : uint8_t {
+  kNone,
+  kNoAnswer,       // to the opening, or to resends
+  kPeerClosed,     // the peer sent a close
+  kPeerRestarted,  // the peer has no memory of this connection, or began a new one
+  kViolation,      // the peer broke the protocol beyond repair
+};
+
+// What OnFrame made of a frame.
+enum class FrameVerdict : uint8_t {
+  kAccepted,  // in order; its messages come out of NextMessage
+  kAckOnly,   // nothing but an acknowledgement or credits
+  kDuplicate,
+  kGap,
+  kMalformed,
+  kIgnored,  // no connection and it does not begin one, or another virtual channel
+  kNewPeer,  // the peer opened a new connection over this one: state is kFailed, kPeerRestarted.
+             // The owner drops what belonged to the old one, calls Reset and feeds the frame again.
+};
+
+// One TLoE connection on one virtual channel: sequence numbers, acknowledgements, resends, credits,
+// packing. Bytes in, bytes out; it has no socket, thread or clock, allocates nothing after its
+// construction, and is used by one thread.
+//
+// The owner's loop:
+//   for each frame received: OnFrame, then NextMessage until it returns nothing
+//   at next_deadline: OnDeadline
+//   any time: Enqueue messages
+//   afterwards: NextFrame until it returns nothing, and send what came out
+//
+// Messages of one TileLink channel are delivered in the order they were enqueued, each once.
+class Engine {
+ public:
+  explicit Engine(const EngineConfig& config);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const EngineConfig& config() const;
+  State state() const;
+  Failure failure() const;
+  // What kAuto turned into; equals the configured profile otherwise.
+  PeerProfile peer() const;
+  const EngineStats& stats() const;
+
+  // Initiator: begins the handshake (1.1) or the connection (1.0.3). Legal in kIdle.
+  void Open(Instant now);
+  // Ends the connection: close is sent and awaited for a moment (1.1), or it just ends (1.0.3).
+  void Close(Instant now);
+  // Back to kIdle with nothing remembered but the statistics. Frames handed out by NextFrame and
+  // payloads handed out by NextMessage are invalid afterwards.
+  void Reset();
+
+  // A frame of the peer: TLoE header to mask, without the Ethernet header. The bytes must stay as
+  // they are until NextMessage has returned nothing or Retain was called.
+  FrameVerdict OnFrame(Instant now, std::span<const std::byte> frame);
+
+  // The next received message, or null. The pointer and its payload are valid until the next call
+  // of NextMessage, Retain, OnFrame or Reset; the message's credits return to the peer with that
+  // call.
+  const tilelink::DecodedMessage* NextMessage();
+
+  // Copies the messages of the current frame that were not taken into the receive buffer (as large
+  // as the credits granted, so they fit), so that the frame's bytes may go. NextMessage goes on
+  // with them.
+  void Retain();
+
+  // Whether a message of this many flits on this channel could be enqueued now.
+  bool CanEnqueue(tilelink::Channel channel, std::size_t flits) const;
+
+  // Encodes the message into the frame under construction; payload is copied before the return.
+  // False, and nothing happened, if the connection is not open, or the peer's credits, the window
+  // or the resend buffer have no room for it now.
+  bool Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload);
+
+  // The next frame to send, empty if there is none: new ones, resends, acknowledgements. The bytes
+  // stay valid until the next OnFrame, OnDeadline or Reset, so that several can be sent with one
+  // call.
+  std::span<const std::byte> NextFrame(Instant now);
+
+  // OnDeadline must be called, and NextFrame after it, no later than this.
+  Instant next_deadline() const;
+  void OnDeadline(Instant now);
+
+  // Nothing enqueued is unacknowledged.
+  bool idle() const;
+  // The smoothed round trip; zero before the first sample.
+  Duration round_trip() const;
+  // The largest log2 size whose data still fits one frame of max_frame_bytes.
+  static uint8_t LargestDataSize(std::size_t max_frame_bytes);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace oxmem::tloe
+
+#endif  // OXMEM_TLOE_ENGINE_H_
