@@ -82,6 +82,10 @@ class Engine {
   // they are until NextMessage has returned nothing or Retain was called.
   FrameVerdict OnFrame(Instant now, std::span<const std::byte> frame);
 
+  // The message NextMessage will take, or null: for a user that first makes sure it can answer.
+  // Valid until the next call of NextMessage, Retain, OnFrame or Reset.
+  const tilelink::DecodedMessage* PeekMessage();
+
   // The next received message, or null. The pointer and its payload are valid until the next call
   // of NextMessage, Retain, OnFrame or Reset; the message's credits return to the peer with that
   // call.
