@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "oxmem/tilelink/codec.h"
 #include "oxmem/tilelink/message.h"
@@ -33,7 +34,9 @@ struct EngineConfig {
   Role role = Role::kInitiator;
   Protocol protocol = Protocol::k11;
   PeerProfile peer = PeerProfile::kAuto;
-  tilelink::DataOrder data_order = tilelink::DataOrder::kSpec;
+  // Empty: what endpoints of the peer's profile use, kMemory for the software that copies memory to
+  // the wire as it lies and kSpec for all others. Engine::data_order() says which.
+  std::optional<tilelink::DataOrder> data_order;
   uint8_t virtual_channel = 0;  // 0-7
 
   // TLoE header, messages and mask of the longest frame, so the link's MTU. At least 56.

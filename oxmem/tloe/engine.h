@@ -68,6 +68,8 @@ class Engine {
   Failure failure() const;
   // What kAuto turned into; equals the configured profile otherwise.
   PeerProfile peer() const;
+  // How data travels on this connection; settled when the state becomes kOpen.
+  tilelink::DataOrder data_order() const;
   const EngineStats& stats() const;
 
   // Initiator: begins the handshake (1.1) or the connection (1.0.3). Legal in kIdle.
