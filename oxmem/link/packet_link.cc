@@ -1,0 +1,52 @@
+#include "oxmem/link/packet_link.h"
+
+#include <utility>
+
+#include "oxmem/link/packet_receiver.h"
+#include "oxmem/link/packet_sender.h"
+#include "oxmem/link/packet_socket.h"
+#include "transport/base/status.h"
+
+namespace oxmem::link {
+namespace {
+
+class PacketLink final : public Link {
+ public:
+  explicit PacketLink(PacketSocket socket)
+      : socket_(std::move(socket)),
+        name_(socket_.interface().name),
+        local_address_(AddressOfMac(socket_.mac())),
+        sender_(socket_, stats_),
+        receiver_(socket_, stats_) {}
+
+  absl::Status Send(std::span<const OutgoingFrame> frames) override { return sender_.Send(frames); }
+  std::size_t Receive(std::span<IncomingFrame> frames) override {
+    return receiver_.Receive(frames);
+  }
+  int fd() const override { return socket_.fd(); }
+  std::size_t max_frame_bytes() const override { return socket_.max_frame_bytes(); }
+  const std::string& name() const override { return name_; }
+  std::string FormatAddress(const Address& address) const override {
+    return FormatMacAddress(MacOfAddress(address));
+  }
+  const Address& local_address() const override { return local_address_; }
+  const LinkStats& stats() const override { return stats_; }
+  absl::Status health() const override { return socket_.Health(); }
+
+ private:
+  PacketSocket socket_;
+  const std::string name_;
+  const Address local_address_;
+  LinkStats stats_;
+  PacketSender sender_;
+  PacketReceiver receiver_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Link>> OpenPacketLink(const PacketLinkOptions& options) {
+  OXMEM_ASSIGN_OR_RETURN(PacketSocket socket, PacketSocket::Open(options));
+  return std::unique_ptr<Link>(std::make_unique<PacketLink>(std::move(socket)));
+}
+
+}  // namespace oxmem::link

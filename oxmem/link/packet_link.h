@@ -1,0 +1,53 @@
+#ifndef OXMEM_LINK_PACKET_LINK_H_
+#define OXMEM_LINK_PACKET_LINK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "oxmem/link/link.h"
+#include "oxmem/link/mac_address.h"
+
+namespace oxmem::link {
+
+// The specification leaves the EtherType open; every known endpoint uses this one.
+constexpr uint16_t kDefaultEtherType = 0xaaaa;
+
+// The smallest frame is a TLoE header, five flits and the mask; an MTU below that carries nothing.
+constexpr std::size_t kSmallestMaxFrameBytes = 56;
+
+struct PacketLinkOptions {
+  std::string interface;
+  uint16_t ether_type = kDefaultEtherType;
+
+  // The address this end answers to and sends from; the interface's own if not given. The
+  // interface is told to take frames for it.
+  std::optional<MacAddress> mac;
+
+  // Of TLoE header to mask; 0 is the interface's MTU, and more than that is refused.
+  std::size_t max_frame_bytes = 0;
+
+  // What a requester with one connection wants to see: frames of this peer, on this virtual
+  // channel (0-7). Others are left to other sockets by the kernel and wake nobody here.
+  std::optional<MacAddress> peer;
+  std::optional<uint8_t> virtual_channel;
+};
+
+// Frames on Ethernet through an AF_PACKET socket, with sendmmsg and recvmmsg. Only frames of the
+// EtherType, addressed to this end, come in. Needs CAP_NET_RAW. The socket belongs to the network
+// namespace of the thread that opens it.
+//
+// Addresses are MAC addresses; see mac_address.h.
+//
+// An interface that goes down makes Send fail until it is up again; one that was removed and
+// created anew with the same name is found by the next Send. A side that only receives calls
+// Receive once in a while (a second is fine) as long as health() is not OK, which finds it too.
+// A frame longer than max_frame_bytes() is not sent, and Send says so.
+absl::StatusOr<std::unique_ptr<Link>> OpenPacketLink(const PacketLinkOptions& options);
+
+}  // namespace oxmem::link
+
+#endif  // OXMEM_LINK_PACKET_LINK_H_

@@ -1,0 +1,245 @@
+#include "oxmem/link/packet_socket.h"
+
+#include <arpa/inet.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "transport/base/byte_order.h"
+#include "transport/base/status.h"
+
+namespace oxmem::link {
+namespace {
+
+// A window of full frames waits in these while the other side is busy; the kernel counts a frame
+// at up to twice its length. Without CAP_NET_ADMIN the system's limit holds instead.
+constexpr int kSocketBufferBytes = 8 << 20;
+
+// Frames whose type field is below this are 802.3 frames to the kernel, which then files them
+// under one protocol of its own (endpoints with EtherType 0 exist).
+constexpr uint16_t kSmallestEtherType = 0x0600;
+
+std::string OwnProgram() {
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  return length > 0 ? std::string(path, static_cast<std::size_t>(length)) : "PROGRAM";
+}
+
+// A classic BPF program that lets a frame through when every added condition holds.
+class Filter {
+ public:
+  void RequireHalf(uint32_t offset, uint32_t value) { Require(BPF_H, offset, value); }
+  void RequireWord(uint32_t offset, uint32_t value) { Require(BPF_W, offset, value); }
+  void RequireMac(uint32_t offset, const MacAddress& mac) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(mac.bytes.data());
+    RequireWord(offset, LoadBigEndian<uint32_t>(bytes));
+    RequireHalf(offset + 4, LoadBigEndian<uint16_t>(bytes + 4));
+  }
+  void RequireTopBits(uint32_t offset, uint32_t shift, uint32_t value) {
+    code_.push_back(BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offset));
+    code_.push_back(BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, shift));
+    Compare(value);
+  }
+
+  // Adds the last condition: without it frames of every VLAN of the interface would come in, their
+  // tags taken off.
+  absl::Status Attach(int fd) {
+    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG_PRESENT)));
+    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0));
+    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG)));
+    code_.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xfff));
+    Compare(0);
+    code_.push_back(BPF_STMT(BPF_RET | BPF_K, UINT32_MAX));
+    code_.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
+    const std::size_t refuse = code_.size() - 1;
+    for (const std::size_t at : comparisons_) {
+      code_[at].jf = static_cast<uint8_t>(refuse - at - 1);
+    }
+    const sock_fprog program = {static_cast<unsigned short>(code_.size()), code_.data()};
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) {
+      return ErrnoStatus(errno, "attaching the packet filter");
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static uint32_t Ancillary(int what) { return static_cast<uint32_t>(SKF_AD_OFF + what); }
+  void Require(uint16_t width, uint32_t offset, uint32_t value) {
+    code_.push_back(BPF_STMT(static_cast<uint16_t>(BPF_LD | width | BPF_ABS), offset));
+    Compare(value);
+  }
+  void Compare(uint32_t value) {
+    comparisons_.push_back(code_.size());
+    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 0));
+  }
+
+  std::vector<sock_filter> code_;
+  std::vector<std::size_t> comparisons_;
+};
+
+void SetBuffer(int fd, int forced, int plain) {
+  const int bytes = kSocketBufferBytes;
+  if (setsockopt(fd, SOL_SOCKET, forced, &bytes, sizeof bytes) != 0) {
+    // The system's limit cuts it; a smaller buffer only loses frames sooner.
+    (void)setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof bytes);
+  }
+}
+
+absl::Status CheckFrameBytes(const PacketLinkOptions& options, const InterfaceInfo& interface) {
+  const std::string& name = interface.name;
+  if (interface.mtu < kSmallestMaxFrameBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " has an MTU of ", interface.mtu, ", and the smallest frame needs ",
+                     kSmallestMaxFrameBytes, " (try: ip link set ", name, " mtu 1500)"));
+  }
+  if (options.max_frame_bytes > interface.mtu) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "frames of ", options.max_frame_bytes, " bytes do not fit the MTU of ", name, ", ",
+        interface.mtu, " (try: ip link set ", name, " mtu ", options.max_frame_bytes, ")"));
+  }
+  if (options.max_frame_bytes != 0 && options.max_frame_bytes < kSmallestMaxFrameBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("frames of at most ", options.max_frame_bytes,
+                                                   " bytes are too short: the smallest has ",
+                                                   kSmallestMaxFrameBytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<PacketSocket> PacketSocket::Open(const PacketLinkOptions& options) {
+  PacketSocket result;
+  // Protocol 0: nothing comes in before the filter is in place and the socket is bound.
+  result.fd_.Reset(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!result.fd_.valid()) {
+    const int error = errno;
+    if (error != EPERM && error != EACCES) return ErrnoStatus(error, "opening a packet socket");
+    return ErrnoStatus(error, absl::StrCat("raw frames on ", options.interface,
+                                           " need CAP_NET_RAW (run as root, or once: setcap "
+                                           "cap_net_raw+ep ",
+                                           OwnProgram(), ")"));
+  }
+  OXMEM_ASSIGN_OR_RETURN(result.interface_, FindInterface(result.fd(), options.interface));
+  OXMEM_RETURN_IF_ERROR(result.Configure(options));
+  return result;
+}
+
+absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
+  const std::string& name = interface_.name;
+  if (!interface_.ethernet) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " is not an Ethernet interface"));
+  }
+  if (!interface_.up) return CheckUsable(interface_);
+  OXMEM_RETURN_IF_ERROR(CheckFrameBytes(options, interface_));
+  max_frame_bytes_ = options.max_frame_bytes != 0 ? options.max_frame_bytes : interface_.mtu;
+  mac_ = options.mac.value_or(interface_.mac);
+  ether_type_ = options.ether_type;
+  if (options.peer == mac_) {
+    return absl::InvalidArgumentError(absl::StrCat(FormatMacAddress(mac_),
+                                                   " is this end's own address on ", name,
+                                                   "; name the address of the endpoint"));
+  }
+  if (options.virtual_channel.value_or(0) > 7) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are virtual channels 0 to 7, not ", *options.virtual_channel));
+  }
+  OXMEM_RETURN_IF_ERROR(Annotate(AttachFilter(options), name));
+  SetBuffer(fd(), SO_RCVBUFFORCE, SO_RCVBUF);
+  SetBuffer(fd(), SO_SNDBUFFORCE, SO_SNDBUF);
+  return Bind();
+}
+
+absl::Status PacketSocket::AttachFilter(const PacketLinkOptions& options) {
+  Filter filter;
+  filter.RequireMac(0, mac_);
+  filter.RequireHalf(12, ether_type_);
+  if (options.peer) filter.RequireMac(6, *options.peer);
+  if (options.virtual_channel) {
+    filter.RequireTopBits(kEthernetHeaderBytes, 5, *options.virtual_channel);
+  }
+  return filter.Attach(fd());
+}
+
+absl::Status PacketSocket::Bind() {
+  sockaddr_ll address = {};
+  address.sll_family = AF_PACKET;
+  address.sll_protocol =
+      htons(ether_type_ < kSmallestEtherType ? uint16_t{ETH_P_802_2} : ether_type_);
+  address.sll_ifindex = interface_.index;
+  if (bind(fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("binding to ", interface_.name));
+  }
+  if (mac_ != interface_.mac) {
+    packet_mreq membership = {};
+    membership.mr_ifindex = interface_.index;
+    membership.mr_type = PACKET_MR_UNICAST;
+    membership.mr_alen = static_cast<unsigned short>(mac_.bytes.size());
+    std::memcpy(membership.mr_address, mac_.bytes.data(), mac_.bytes.size());
+    if (setsockopt(fd(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("telling ", interface_.name, " to take frames for ",
+                                             FormatMacAddress(mac_)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::array<std::byte, kEthernetHeaderBytes> PacketSocket::HeaderTemplate() const {
+  std::array<std::byte, kEthernetHeaderBytes> header{};
+  std::memcpy(header.data() + 6, mac_.bytes.data(), mac_.bytes.size());
+  StoreBigEndian<uint16_t>(header.data() + 12, ether_type_);
+  return header;
+}
+
+absl::Status PacketSocket::CheckInterface(const InterfaceInfo& now) const {
+  OXMEM_RETURN_IF_ERROR(CheckUsable(now));
+  if (now.mtu < max_frame_bytes_) {
+    return absl::UnavailableError(absl::StrCat("the MTU of ", now.name, " is now ", now.mtu,
+                                               ", too small for the frames of ", max_frame_bytes_,
+                                               " bytes in use (try: ip link set ", now.name,
+                                               " mtu ", max_frame_bytes_, ")"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PacketSocket::Health() const {
+  const absl::StatusOr<InterfaceInfo> now = FindInterface(fd(), interface_.name);
+  if (!now.ok()) return now.status();
+  return CheckInterface(*now);
+}
+
+absl::Status PacketSocket::Heal() {
+  absl::StatusOr<InterfaceInfo> now = FindInterface(fd(), interface_.name);
+  if (!now.ok()) return now.status();
+  OXMEM_RETURN_IF_ERROR(CheckInterface(*now));
+  if (now->index == interface_.index && now->mac == interface_.mac) return absl::OkStatus();
+  // The address the peers know stays ours, whatever the interface's own is now.
+  interface_ = *std::move(now);
+  return Bind();
+}
+
+absl::Status PacketSocket::FrameTooLong(std::size_t frame_bytes) const {
+  OXMEM_RETURN_IF_ERROR(Health());
+  return absl::InvalidArgumentError(absl::StrCat("a frame of ", frame_bytes,
+                                                 " bytes was not sent: ", interface_.name,
+                                                 " takes at most ", max_frame_bytes_));
+}
+
+uint32_t PacketSocket::TakeReceiveDrops() {
+  tpacket_stats stats = {};
+  socklen_t length = sizeof stats;
+  if (getsockopt(fd(), SOL_PACKET, PACKET_STATISTICS, &stats, &length) != 0) return 0;
+  return stats.tp_drops;
+}
+
+}  // namespace oxmem::link
