@@ -7,8 +7,10 @@
 namespace oxmem::transport {
 
 // Counters of one channel. The owner thread adds; any thread may read. Fields that a transport has
-// no use for stay zero. ForEachCounter is the one list of them: text, JSON and Prometheus output
-// are made from it.
+// no use for stay zero. A finished request counts in its operation's counter when it completed with
+// kOk, in failures otherwise (CountCompletion does it), so that these and in_flight add up to what
+// was accepted. ForEachCounter is the one list of them: text, JSON and Prometheus output are made
+// from it.
 struct ChannelStats {
   Counter reads;
   Counter read_bytes;
