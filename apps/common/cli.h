@@ -1,0 +1,24 @@
+#ifndef APPS_COMMON_CLI_H_
+#define APPS_COMMON_CLI_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace oxmem::apps {
+
+// What a program ends with.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitWrongUsage = 2;
+
+// Says on stderr, in one line, what went wrong: "PROGRAM: message". Returns the exit code: 2 if the
+// user's words were wrong (kInvalidArgument), otherwise 1.
+int Fail(const std::string& program, const absl::Status& status);
+
+// The text with control characters as \xNN: names that came from elsewhere, on a terminal.
+std::string Printable(const std::string& text);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_COMMON_CLI_H_

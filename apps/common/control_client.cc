@@ -1,0 +1,107 @@
+#include "apps/common/control_client.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "apps/common/runtime_directory.h"
+#include "transport/base/status.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::apps {
+namespace {
+
+constexpr std::size_t kMaxAnswerBytes = 16 << 20;
+
+absl::StatusOr<UniqueFd> Connect(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    return absl::InvalidArgumentError(absl::StrCat("the path is too long for a socket: ", path));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return ErrnoStatus(errno, "cannot create a socket");
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return fd;
+  const int error = errno;
+  if (error == ECONNREFUSED || error == ENOENT) {
+    return absl::UnavailableError(absl::StrCat(path, ": its process is gone"));
+  }
+  if (error == EACCES || error == EPERM) {
+    return ErrnoStatus(error, absl::StrCat("no permission to ask the process behind ", path,
+                                           " (it belongs to another user; try as root)"));
+  }
+  return ErrnoStatus(error, absl::StrCat("cannot connect to ", path, ": ", std::strerror(error)));
+}
+
+absl::StatusOr<std::string> ReadLine(int fd, const std::string& path, Instant deadline) {
+  std::string line;
+  std::array<char, 16384> bytes;
+  while (line.empty() || line.back() != '\n') {
+    pollfd ready{fd, POLLIN, 0};
+    const int polled = poll(&ready, 1, PollTimeoutMs(Now(), deadline));
+    if (polled < 0 && errno == EINTR) continue;
+    if (polled == 0) return absl::DeadlineExceededError(absl::StrCat(path, ": no answer in time"));
+    const ssize_t count = recv(fd, bytes.data(), bytes.size(), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return absl::InternalError(absl::StrCat(path, ": the answer broke off"));
+    line.append(bytes.data(), static_cast<std::size_t>(count));
+    if (line.size() > kMaxAnswerBytes) {
+      return absl::InternalError(absl::StrCat(path, ": the answer is too long"));
+    }
+  }
+  return line;
+}
+
+}  // namespace
+
+absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
+                                Duration patience) {
+  OXMEM_ASSIGN_OR_RETURN(const UniqueFd fd, Connect(path));
+  const std::string request = absl::StrCat("oxmem 1 ", command, "\n");
+  if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(request.size())) {
+    return absl::UnavailableError(absl::StrCat(path, ": its process is gone"));
+  }
+  OXMEM_ASSIGN_OR_RETURN(const std::string line, ReadLine(fd.get(), path, Now() + patience));
+  Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object()) return absl::InternalError(absl::StrCat(path, ": the answer is no JSON"));
+  if (const auto error = json.find("error"); error != json.end()) {
+    return absl::InternalError(
+        absl::StrCat(path, ": ", error->is_string() ? error->get<std::string>() : error->dump()));
+  }
+  return json;
+}
+
+std::vector<ProcessAnswer> AskAllProcesses(const std::string& command) {
+  std::vector<ProcessAnswer> answers;
+  for (const std::string& directory : RuntimeDirectories()) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+      if (entry.path().extension() != ".sock") continue;
+      const std::string path = entry.path().string();
+      absl::StatusOr<Json> answer = AskProcess(path, command);
+      if (absl::IsUnavailable(answer.status())) {
+        unlink(path.c_str());
+        continue;
+      }
+      answers.push_back({path, std::move(answer)});
+    }
+  }
+  std::sort(answers.begin(), answers.end(), [](const ProcessAnswer& a, const ProcessAnswer& b) {
+    return a.socket_path < b.socket_path;
+  });
+  return answers;
+}
+
+}  // namespace oxmem::apps

@@ -1,0 +1,30 @@
+#ifndef APPS_COMMON_CONTROL_CLIENT_H_
+#define APPS_COMMON_CONTROL_CLIENT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "apps/common/figures_json.h"
+#include "transport/base/clock.h"
+
+namespace oxmem::apps {
+
+// Sends one command to the control socket at `path` and returns the answer. kUnavailable: the
+// process that made the socket is gone.
+absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
+                                Duration patience = Duration::Seconds(2));
+
+// A running process, and what it answered.
+struct ProcessAnswer {
+  std::string socket_path;
+  absl::StatusOr<Json> answer;
+};
+
+// Asks every process that can be found, in the order of their sockets' names. Sockets of processes
+// that are gone are removed, and not in the list.
+std::vector<ProcessAnswer> AskAllProcesses(const std::string& command);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_COMMON_CONTROL_CLIENT_H_

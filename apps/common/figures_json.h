@@ -1,0 +1,25 @@
+#ifndef APPS_COMMON_FIGURES_JSON_H_
+#define APPS_COMMON_FIGURES_JSON_H_
+
+#include "apps/common/figures.h"
+#include "nlohmann/json.hpp"
+#include "transport/base/histogram.h"
+
+namespace oxmem::apps {
+
+// Keeps keys in the order they were put in, so that people can read it too.
+using Json = nlohmann::ordered_json;
+
+// Of the document that a control socket answers `stats` with; grows when a field changes its
+// meaning or goes away.
+inline constexpr int kFiguresVersion = 1;
+
+// {"count": …, "min_us": …, "mean_us": …, "p50_us": …, "p90_us", "p99_us", "p999_us", "max_us"};
+// only the count if nothing was recorded.
+Json LatencyJson(const Histogram& histogram);
+
+Json FiguresJson(const ProcessFigures& process);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_COMMON_FIGURES_JSON_H_

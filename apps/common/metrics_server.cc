@@ -1,0 +1,95 @@
+#include "apps/common/metrics_server.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "apps/common/prometheus.h"
+#include "transport/api/source.h"
+#include "transport/base/status.h"
+
+namespace oxmem::apps {
+namespace {
+
+std::string HttpAnswer(const char* status, const char* type, const std::string& body,
+                       bool with_body) {
+  return absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type,
+                      "\r\nContent-Length: ", body.size(), "\r\nConnection: close\r\n\r\n",
+                      with_body ? body : "");
+}
+
+std::string Answer(const std::string& request, const std::function<ProcessFigures()>& figures) {
+  constexpr char kPlain[] = "text/plain; charset=utf-8";
+  const std::string line = request.substr(0, request.find("\r\n"));
+  const std::size_t first = line.find(' ');
+  const std::size_t second = first == std::string::npos ? first : line.find(' ', first + 1);
+  if (second == std::string::npos || line.compare(second + 1, 5, "HTTP/") != 0) {
+    return HttpAnswer("400 Bad Request", kPlain, "not an HTTP request\n", true);
+  }
+  const std::string method = line.substr(0, first);
+  if (method != "GET" && method != "HEAD") {
+    return HttpAnswer("405 Method Not Allowed", kPlain, "only GET and HEAD\n", true);
+  }
+  std::string path = line.substr(first + 1, second - first - 1);
+  path = path.substr(0, path.find('?'));
+  const bool with_body = method == "GET";
+  if (path != "/metrics") {
+    return HttpAnswer("404 Not Found", kPlain, "the figures are at /metrics\n", with_body);
+  }
+  return HttpAnswer("200 OK", "text/plain; version=0.0.4; charset=utf-8", PrometheusText(figures()),
+                    with_body);
+}
+
+absl::StatusOr<UniqueFd> ListenAt(const addrinfo& address, const std::string& host_port) {
+  const auto error = [&](const char* what) {
+    return ErrnoStatus(
+        errno, absl::StrCat("metrics: cannot ", what, " ", host_port, ": ", std::strerror(errno),
+                            errno == EADDRINUSE ? " (choose another port)" : ""));
+  };
+  UniqueFd fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return error("create a socket for");
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address.ai_family == AF_INET6) {
+    setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  }
+  if (bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0) return error("bind to");
+  if (listen(fd.get(), 16) != 0) return error("listen on");
+  return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
+    EventLoop* loop, const std::string& host_port, std::function<ProcessFigures()> figures) {
+  OXMEM_ASSIGN_OR_RETURN(const transport::HostPort where, transport::ParseHostPort(host_port));
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int failed =
+      getaddrinfo(where.host.c_str(), std::to_string(where.port).c_str(), &hints, &found);
+  if (failed != 0) {
+    return absl::NotFoundError(
+        absl::StrCat("metrics: cannot resolve ", host_port, ": ", gai_strerror(failed)));
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
+  std::unique_ptr<MetricsServer> server(new MetricsServer());
+  RequestServer::Options options;
+  options.request_end = "\r\n\r\n";
+  for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
+    OXMEM_ASSIGN_OR_RETURN(UniqueFd fd, ListenAt(*address, host_port));
+    OXMEM_ASSIGN_OR_RETURN(auto one, RequestServer::Start(loop, std::move(fd), options,
+                                                          [figures](const std::string& request) {
+                                                            return Answer(request, figures);
+                                                          }));
+    server->servers_.push_back(std::move(one));
+  }
+  return server;
+}
+
+}  // namespace oxmem::apps
