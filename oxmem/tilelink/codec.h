@@ -28,8 +28,13 @@ struct DecodedMessage {
   std::size_t flit_count = 0;  // whole message
 };
 
+// Data of less than 8 bytes lies in the byte lanes of its flit that the low three bits of the
+// address name. Channel D carries no address: whoever encodes AccessAckData or GrantData sets
+// Message::address to that of the request, and whoever copies the data of a decoded one does the
+// same first. From 8 bytes on the address does not matter.
+
 // Decodes the message that starts at the front of `flits`. Nothing if the channel or opcode is
-// unknown, a reserved combination appears, or the message runs past the end.
+// unknown or the message runs past the end. Reserved bits are ignored.
 std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits);
 
 // What a message to be encoded carries besides its fields: DataBytes(message) bytes in memory
@@ -40,7 +45,9 @@ struct MemoryPayload {
   std::span<const uint64_t> mask;
 };
 
-// Writes FlitsOf(message) flits to the front of `to` (it must have room) and returns their number.
+// Writes FlitsOf(message) flits to the front of `to` and returns their number. Checked: the opcode
+// is known, size is at most 15, source and sink fit their 26 bits, the payload has the length the
+// message says and `to` has room.
 std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, DataOrder order,
                           std::span<std::byte> to);
 

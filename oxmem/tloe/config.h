@@ -28,6 +28,8 @@ enum class PeerProfile : uint8_t {
   kSpec,
   kMemoryNode,
   kOmnixtendC,
+  kOxmemNbd,   // an initiator
+  kOxmemFuse,  // an initiator; answers must be enqueued in the order of its requests
 };
 
 struct EngineConfig {
@@ -57,13 +59,18 @@ struct EngineConfig {
   Duration initial_resend_timeout = Duration::Milliseconds(20);
   Duration min_resend_timeout = Duration::Milliseconds(2);
   Duration max_resend_timeout = Duration::Milliseconds(500);
-  // An acknowledgement alone waits at most this long, and at most a quarter of the round trip.
+  // An acknowledgement alone waits for a quarter of the round trip, between these two.
+  Duration min_ack_delay = Duration::Microseconds(100);
   Duration max_ack_delay = Duration::Microseconds(250);
   // The connection fails when the oldest frame stayed unacknowledged through this many resends.
   int max_resends = 12;
   // A handshake that is not answered is tried again after this, and fails after the next.
   Duration open_retry = Duration::Milliseconds(50);
   Duration open_timeout = Duration::Seconds(2);
+
+  // The number of the first frame, in both directions. Zero says the specification; tests start
+  // near the wrap.
+  uint32_t initial_sequence = 0;
 };
 
 }  // namespace oxmem::tloe

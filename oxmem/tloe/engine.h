@@ -98,6 +98,10 @@ class Engine {
   // with them.
   void Retain();
 
+  // The longest message, in flits, that this peer takes in a frame; a longer one never fits.
+  // Settled when the state becomes kOpen.
+  std::size_t max_message_flits() const;
+
   // Whether a message of this many flits on this channel could be enqueued now.
   bool CanEnqueue(tilelink::Channel channel, std::size_t flits) const;
 
@@ -121,6 +125,14 @@ class Engine {
   Duration round_trip() const;
   // The largest log2 size whose data still fits one frame of max_frame_bytes.
   static uint8_t LargestDataSize(std::size_t max_frame_bytes);
+
+  // For a responder that has no connection to the sender of `frame`: what to send back so that the
+  // sender notices at once and not when its resends are exhausted. Writes it to `to` and returns
+  // it; empty if nothing is to be answered.
+  static constexpr std::size_t kRefusalBytes = 56;
+  static std::span<const std::byte> RefusalFor(const EngineConfig& config,
+                                               std::span<const std::byte> frame,
+                                               std::span<std::byte, kRefusalBytes> to);
 
  private:
   struct Impl;

@@ -1,0 +1,422 @@
+#include <algorithm>
+
+#include "oxmem/tloe/engine_impl.h"
+#include "transport/base/check.h"
+
+namespace oxmem::tloe {
+
+using tilelink::Channel;
+using tilelink::DecodedMessage;
+using tilelink::kFlitBytes;
+
+namespace {
+
+// Exponents that older software opens with, by which it is recognised.
+constexpr uint8_t kOmnixtendCExponent = 10;  // MemoryNode has the same
+constexpr uint8_t kOxmemNbdExponent = 20;
+constexpr uint8_t kOxmemFuseExponent = 28;
+
+// 1.0.3 has no open and close: a peer that restarted is recognised by acknowledgements that make
+// no sense here, this many and for this many resend timeouts.
+constexpr int kMisfits = 4;
+constexpr int kMisfitTimeouts = 3;
+
+bool IsCreditChannel(uint8_t channel) {
+  return channel >= 1 && channel <= static_cast<uint8_t>(tilelink::kChannelCount);
+}
+
+bool CarriesContent(const ParsedFrame& frame) {
+  return frame.mask != 0 || IsCreditChannel(frame.header.credit_channel);
+}
+
+}  // namespace
+
+FrameVerdict Engine::Impl::OnFrame(Instant now, std::span<const std::byte> bytes) {
+  ReleaseCurrent();
+  if (next_message < message_count) Retain();
+  message_count = next_message = 0;
+  ForgetUnawaited();
+  stats.frames_received.Increment();
+  stats.bytes_received.Add(bytes.size());
+  auto frame = ParseFrame(bytes);
+  if (!frame) {
+    stats.malformed.Increment();
+    return FrameVerdict::kMalformed;
+  }
+  // In 1.0.3 the bits of the type are reserved.
+  if (!is_11()) frame->header.type = FrameType::kNormal;
+  FrameVerdict verdict = FrameVerdict::kIgnored;
+  if (frame->header.virtual_channel == config.virtual_channel &&
+      static_cast<uint8_t>(frame->header.type) <= static_cast<uint8_t>(FrameType::kClose)) {
+    switch (state) {
+      case State::kIdle:
+        verdict = OnFrameIdle(now, *frame);
+        break;
+      case State::kOpening:
+      case State::kOpen:
+      case State::kClosing:
+        verdict = OnFrameConnected(now, *frame);
+        break;
+      case State::kClosed:
+      case State::kFailed:
+        if (frame->header.type == FrameType::kClose && failure == Failure::kPeerClosed) {
+          close_wanted = true;  // the answer got lost
+        } else if (config.role == Role::kResponder && IsBeginning(frame->header)) {
+          verdict = FrameVerdict::kNewPeer;
+        }
+        break;
+    }
+  }
+  switch (verdict) {
+    case FrameVerdict::kAccepted:
+    case FrameVerdict::kAckOnly:
+    case FrameVerdict::kNewPeer:
+      break;
+    case FrameVerdict::kDuplicate:
+      stats.duplicates.Increment();
+      break;
+    case FrameVerdict::kGap:
+      stats.gaps.Increment();
+      break;
+    case FrameVerdict::kMalformed:
+      stats.malformed.Increment();
+      break;
+    case FrameVerdict::kIgnored:
+      stats.ignored.Increment();
+      break;
+  }
+  return verdict;
+}
+
+// Whether the frame can be the first of a connection.
+bool Engine::Impl::IsBeginning(const FrameHeader& header) const {
+  if (header.sequence != first_number()) return false;
+  return is_11() ? header.type == FrameType::kOpen
+                 : header.acknowledged == first_number().Previous();
+}
+
+FrameVerdict Engine::Impl::OnFrameIdle(Instant now, const ParsedFrame& frame) {
+  if (config.role != Role::kResponder || !IsBeginning(frame.header)) return FrameVerdict::kIgnored;
+  if (is_11()) RecogniseInitiator(frame.header);
+  const FrameVerdict verdict = Accept(now, frame);
+  if (verdict != FrameVerdict::kAccepted && verdict != FrameVerdict::kAckOnly) {
+    Reset();
+    return verdict;
+  }
+  answered = true;
+  BecomeOpen(now);
+  if (!traits->grant_all) {
+    receive_credits.Reset({config.receive_flits[0], 0, 0, 0, 0},
+                          static_cast<uint32_t>(max_frame_flits));
+  }
+  BuildOpeningGrants();
+  return verdict;
+}
+
+void Engine::Impl::RecogniseInitiator(const FrameHeader& open) {
+  if (profile != PeerProfile::kAuto) return;
+  PeerProfile seen = PeerProfile::kSpec;
+  if (open.credit_channel == static_cast<uint8_t>(Channel::kA)) {
+    if (!open.ack && open.credit_exponent == kOxmemFuseExponent) seen = PeerProfile::kOxmemFuse;
+    if (!open.ack && open.credit_exponent == kOxmemNbdExponent) seen = PeerProfile::kOxmemNbd;
+    if (open.ack && open.credit_exponent == kOmnixtendCExponent) seen = PeerProfile::kOmnixtendC;
+  }
+  UseProfile(seen);
+}
+
+FrameVerdict Engine::Impl::OnFrameConnected(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  if (state == State::kOpening && is_11() && !answered && !IsAnswerToOpen(header))
+    return FrameVerdict::kIgnored;
+  switch (header.type) {
+    case FrameType::kAckOnly:
+      // Neither of the two that answer alike has sent one frame only when it sends this.
+      if (undecided && header.sequence == first_number().Next())
+        DecideProfile(now, PeerProfile::kSpec);
+      OnAcknowledgement(now, header);
+      if (IsCreditChannel(header.credit_channel))
+        send_credits.Add(static_cast<Channel>(header.credit_channel), header.credit_exponent);
+      return FrameVerdict::kAckOnly;
+    case FrameType::kClose:
+      return OnCloseFrame(header);
+    case FrameType::kOpen:
+      if (config.role == Role::kResponder) return OnOpen(now, frame);
+      break;
+    case FrameType::kNormal:
+      break;
+  }
+  return OnSequenced(now, frame);
+}
+
+// An answer takes the first number and acknowledges the opening; whatever else comes belongs to an
+// earlier connection, or to none.
+bool Engine::Impl::IsAnswerToOpen(const FrameHeader& header) const {
+  return (header.type == FrameType::kNormal || header.type == FrameType::kOpen) &&
+         header.sequence == first_number() && header.acknowledged == first_number() &&
+         window.sent() > 0;
+}
+
+FrameVerdict Engine::Impl::OnCloseFrame(const FrameHeader& header) {
+  if (state == State::kClosing) {
+    state = State::kClosed;
+    return FrameVerdict::kAckOnly;
+  }
+  // One of an earlier connection carries an old number.
+  if (receive.IsBehind(header.sequence)) return FrameVerdict::kDuplicate;
+  Fail(Failure::kPeerClosed);
+  return FrameVerdict::kAckOnly;
+}
+
+// OPEN over a live connection: a copy of the one it began with, or a peer that began anew.
+FrameVerdict Engine::Impl::OnOpen(Instant now, const ParsedFrame& frame) {
+  if (!IsBeginning(frame.header)) return FrameVerdict::kIgnored;
+  const bool only_opened = receive.last() == first_number() && window.acknowledged() == 0;
+  if (only_opened && frame.header.ack) {
+    // Nothing else was exchanged: whoever asks, the answer is the same.
+    StartResend(now);
+    ack.RequestNow();
+    return FrameVerdict::kDuplicate;
+  }
+  if (open_repeats++ == 0) first_repeat = now;
+  // Older software opens once and never again (ack is 0 then). Others repeat an OPEN that is not
+  // answered, while a late copy comes once, and soon after the connection began.
+  const bool certain = !frame.header.ack || now - opened_at >= config.open_timeout ||
+                       (open_repeats >= 2 && now - first_repeat >= config.open_retry / 2);
+  if (!certain) {
+    ack.RequestNow();
+    return FrameVerdict::kDuplicate;
+  }
+  Fail(Failure::kPeerRestarted);
+  return FrameVerdict::kNewPeer;
+}
+
+FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  if (undecided) LearnFromOpening(now, frame);
+  if (traits->single_acks) {
+    // The answer of a request that was answered already has no place here, whatever its number.
+    if (!OnSingleAcknowledgement(now, header)) return FrameVerdict::kDuplicate;
+  } else if (!OnAcknowledgement(now, header)) {
+    const bool anew = config.role == Role::kResponder && IsBeginning(header);
+    Fail(Failure::kPeerRestarted);
+    return anew ? FrameVerdict::kNewPeer : FrameVerdict::kIgnored;
+  }
+  switch (receive.Classify(header.sequence)) {
+    case ReceiveWindow::Place::kInOrder:
+      return Accept(now, frame);
+    case ReceiveWindow::Place::kDuplicate:
+      ScheduleAck(now, frame);
+      return FrameVerdict::kDuplicate;
+    case ReceiveWindow::Place::kGap:
+      OnGap(header.sequence);
+      return FrameVerdict::kGap;
+  }
+  return FrameVerdict::kIgnored;
+}
+
+// One NAK a gap, and one more when the peer has started over and there is a gap again.
+void Engine::Impl::OnGap(SequenceNumber number) {
+  const bool further =
+      gap_open && number != last_gap && number.DistanceFrom(last_gap) < SequenceNumber::kHalf;
+  if (!further) ack.RequestNak();
+  gap_open = true;
+  last_gap = number;
+}
+
+FrameVerdict Engine::Impl::Accept(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  std::size_t count = 0;
+  if (frame.mask != 0) {
+    const auto decoded = DecodeMessages(frame, &messages);
+    if (!decoded) return FrameVerdict::kMalformed;
+    count = *decoded;
+    if (!Store(frame, count)) return FrameVerdict::kGap;
+  }
+  receive.Accept(header.sequence);
+  gap_open = false;
+  open_repeats = 0;
+  if (IsCreditChannel(header.credit_channel))
+    send_credits.Add(static_cast<Channel>(header.credit_channel), header.credit_exponent);
+  ScheduleAck(now, frame);
+  if (state == State::kOpening) OnOpeningFrame(now, frame);
+  if (!traits->lone_acks && count == 0 && state == State::kOpen &&
+      header.type == FrameType::kNormal) {
+    // Waits for an answer to everything it sends.
+    BuildEmptyFrame(FrameType::kNormal);
+  }
+  return count != 0 ? FrameVerdict::kAccepted : FrameVerdict::kAckOnly;
+}
+
+void Engine::Impl::ScheduleAck(Instant now, const ParsedFrame& frame) {
+  // In 1.0.3 an acknowledgement alone is not answered by another.
+  if (traits->lone_acks && (is_11() || CarriesContent(frame)))
+    ack.OnFrame(now, AckDelay(), traits->ack_every);
+}
+
+// Takes the decoded messages in; false if there is no room for them, which happens only when the
+// peer sent more than it was granted.
+bool Engine::Impl::Store(const ParsedFrame& frame, std::size_t count) {
+  std::size_t bytes = 0;
+  std::size_t requests = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    bytes += messages[i].flit_count * kFlitBytes;
+    requests += messages[i].message.channel == Channel::kA ? 1 : 0;
+  }
+  const bool numbers = traits->answer_carries_request_number;
+  if (!retained.Fits(bytes) || (numbers && !answer_numbers.HasRoom(requests))) {
+    stats.credit_violations.Increment();
+    return false;
+  }
+  bool covered = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    covered &= receive_credits.OnReceived(messages[i].message.channel,
+                                          static_cast<uint32_t>(messages[i].flit_count));
+    if (numbers && messages[i].message.channel == Channel::kA)
+      answer_numbers.Push(frame.header.sequence);
+  }
+  if (!covered) stats.credit_violations.Increment();
+  message_count = count;
+  next_message = 0;
+  return true;
+}
+
+// The first frames in order after Open.
+void Engine::Impl::OnOpeningFrame(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  if (!answered) {
+    answered = true;
+    // MemoryNode and omnixtend-c answer with the same frame; the next one tells.
+    undecided = profile == PeerProfile::kAuto && frame.mask == 0 &&
+                header.credit_channel == static_cast<uint8_t>(Channel::kA) &&
+                header.credit_exponent == kOmnixtendCExponent;
+    if (traits->credit_frames) BuildOpeningGrants();
+  }
+  if (undecided) return;
+  if (!traits->await_all_credits) {
+    BecomeOpen(now);
+    return;
+  }
+  for (int i = 0; i < tilelink::kChannelCount; ++i)
+    if (send_credits.available(tilelink::ChannelAt(static_cast<std::size_t>(i))) == 0) return;
+  // The end of its opening is a frame with nothing in it.
+  if (BuildEmptyFrame(FrameType::kNormal)) BecomeOpen(now);
+}
+
+// The frame after the answer, whatever its place, says who the peer is.
+void Engine::Impl::LearnFromOpening(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  if (header.type != FrameType::kNormal || header.sequence == first_number()) return;
+  const bool same = frame.mask == 0 && header.credit_exponent == kOmnixtendCExponent;
+  if (same && header.credit_channel == static_cast<uint8_t>(Channel::kA)) {
+    DecideProfile(now, PeerProfile::kMemoryNode);
+  } else {
+    DecideProfile(now, same ? PeerProfile::kOmnixtendC : PeerProfile::kSpec);
+  }
+}
+
+void Engine::Impl::DecideProfile(Instant now, PeerProfile decided) {
+  undecided = false;
+  UseProfile(decided);
+  if (!traits->await_all_credits) BecomeOpen(now);
+}
+
+// False when it shows that the peer has restarted (1.0.3).
+bool Engine::Impl::OnAcknowledgement(Instant now, const FrameHeader& header) {
+  const uint64_t first_open = window.acknowledged();
+  const uint64_t outstanding = window.sent() - first_open;
+  const uint32_t ahead = header.acknowledged.DistanceFrom(window.NumberOf(first_open).Previous());
+  if (ahead > outstanding) {
+    // Old, from a frame that came late; or of another connection.
+    if (is_11() || state != State::kOpen) return true;
+    return !suspicion.OnMisfit(now, kMisfits, round_trip.timeout() * kMisfitTimeouts);
+  }
+  suspicion.OnFitting();
+  if (ahead > 0) OnProgress(now, first_open + ahead - 1);
+  if (!header.ack) OnNak(now);
+  return true;
+}
+
+// False if the acknowledged frame is not waiting for it.
+bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& header) {
+  const uint64_t first_open = window.acknowledged();
+  const uint64_t index = first_open + header.acknowledged.DistanceFrom(window.NumberOf(first_open));
+  if (index >= window.sent() || window.At(index).acknowledged) return false;
+  if (window.At(index).resends == 0) round_trip.AddSample(now - window.At(index).sent_at);
+  round_trip.OnProgress();
+  timeouts = 0;
+  window.AcknowledgeOne(index);
+  // The oldest one left counts from its own sending.
+  if (window.acknowledged() < window.sent()) resend_base = window.At(window.acknowledged()).sent_at;
+  return true;
+}
+
+void Engine::Impl::OnProgress(Instant now, uint64_t last_index) {
+  const SentFrame& last = window.At(last_index);
+  if (last.resends == 0) round_trip.AddSample(now - last.sent_at);
+  round_trip.OnProgress();
+  timeouts = 0;
+  window.AcknowledgeUpTo(last_index + 1);
+  resend_base = now;
+}
+
+void Engine::Impl::OnNak(Instant now) {
+  stats.naks_received.Increment();
+  if (!traits->resend || window.all_acknowledged() || state == State::kOpening) return;
+  // Several NAKs of one gap ask for one round: the frames of it are on their way.
+  const SentFrame& first = window.At(window.acknowledged());
+  if (first.resends > 0 && now - first.sent_at < round_trip.smoothed() * 3 / 4) return;
+  StartResend(now);
+}
+
+const DecodedMessage* Engine::Impl::PeekMessage() {
+  if (!retained.empty()) {
+    if (!retained_peeked) {
+      const auto decoded = tilelink::DecodeMessage(retained.Unread());
+      OXMEM_CHECK(decoded.has_value());
+      retained_message = *decoded;
+      retained_peeked = true;
+    }
+    return &retained_message;
+  }
+  return next_message < message_count ? &messages[next_message] : nullptr;
+}
+
+const DecodedMessage* Engine::Impl::NextMessage() {
+  ReleaseCurrent();
+  const DecodedMessage* message = PeekMessage();
+  if (message == nullptr) return nullptr;
+  if (retained_peeked) {
+    retained.Advance(message->flit_count * kFlitBytes);
+    retained_peeked = false;
+  } else {
+    ++next_message;
+  }
+  has_current = true;
+  current_channel = message->message.channel;
+  current_flits = static_cast<uint32_t>(message->flit_count);
+  stats.messages_received.Increment();
+  return message;
+}
+
+// The message handed out last is given back: its flits are free again.
+void Engine::Impl::ReleaseCurrent() {
+  if (!has_current) return;
+  has_current = false;
+  receive_credits.OnConsumed(current_channel, current_flits);
+  retained.Release();
+}
+
+void Engine::Impl::Retain() {
+  ReleaseCurrent();
+  for (; next_message < message_count; ++next_message) {
+    const DecodedMessage& message = messages[next_message];
+    const std::size_t bytes = message.flit_count * kFlitBytes;
+    // The payload ends where the message does.
+    const std::byte* end = message.payload.flits.data() + message.payload.flits.size();
+    retained.Push({end - bytes, bytes});
+  }
+  retained_peeked = false;
+  message_count = next_message = 0;
+}
+
+}  // namespace oxmem::tloe
