@@ -1,5 +1,7 @@
 #include "oxmem/link/interface.h"
 
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
@@ -83,6 +85,10 @@ absl::StatusOr<InterfaceInfo> FindInterface(int socket_fd, const std::string& na
   if (!ask(SIOCGIFFLAGS)) return ErrnoStatus(errno, name);
   info.up = (request.ifr_flags & IFF_UP) != 0;
   info.running = (request.ifr_flags & IFF_RUNNING) != 0;
+  // The flag may lag a second behind; the driver knows.
+  ethtool_value carrier = {ETHTOOL_GLINK, 0};
+  request.ifr_data = reinterpret_cast<char*>(&carrier);
+  if (info.up && ask(SIOCETHTOOL)) info.running = carrier.data != 0;
   return info;
 }
 

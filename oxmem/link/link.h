@@ -68,6 +68,10 @@ class Link {
   // TLoE header to mask of the longest frame that fits.
   virtual std::size_t max_frame_bytes() const = 0;
 
+  // The same on the way to one peer, which may be shorter where peers are reached over different
+  // networks. Asks the system: for the beginning of a connection, not for every frame.
+  virtual std::size_t max_frame_bytes_to(const Address&) const { return max_frame_bytes(); }
+
   // "eth1", "udp 127.0.0.1:4000".
   virtual const std::string& name() const = 0;
   virtual std::string FormatAddress(const Address& address) const = 0;

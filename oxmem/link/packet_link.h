@@ -24,7 +24,8 @@ struct PacketLinkOptions {
   uint16_t ether_type = kDefaultEtherType;
 
   // The address this end answers to and sends from; the interface's own if not given. The
-  // interface is told to take frames for it.
+  // interface is told to take frames for it. With another than the interface's own, frames of
+  // VLANs that the interface carries and nobody here has are taken for untagged ones.
   std::optional<MacAddress> mac;
 
   // Of TLoE header to mask; 0 is the interface's MTU, and more than that is refused.
@@ -34,6 +35,10 @@ struct PacketLinkOptions {
   // channel (0-7). Others are left to other sockets by the kernel and wake nobody here.
   std::optional<MacAddress> peer;
   std::optional<uint8_t> virtual_channel;
+
+  // Refuse to open beside another exclusive link of this host that would take the same frames
+  // there: two nodes on one MAC, two requesters on one connection. Its process is named.
+  bool exclusive = true;
 };
 
 // Frames on Ethernet through an AF_PACKET socket, with sendmmsg and recvmmsg. Only frames of the

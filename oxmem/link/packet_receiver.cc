@@ -25,11 +25,11 @@ PacketReceiver::PacketReceiver(PacketSocket& socket, LinkStats& stats)
   const std::size_t frame = kEthernetHeaderBytes + socket_.max_frame_bytes();
   const std::size_t stride = (kFrameOffset + frame + kAlignment - 1) / kAlignment * kAlignment;
   const std::size_t batch = std::clamp(kBufferBytes / stride, kSmallestBatch, kLargestBatch);
-  buffer_.resize(batch * stride);
+  buffer_ = std::make_unique_for_overwrite<std::byte[]>(batch * stride);
   vectors_.resize(batch);
   messages_.resize(batch);
   for (std::size_t i = 0; i < batch; ++i) {
-    vectors_[i] = {buffer_.data() + i * stride + kFrameOffset, frame};
+    vectors_[i] = {buffer_.get() + i * stride + kFrameOffset, frame};
     messages_[i] = {};
     messages_[i].msg_hdr.msg_iov = &vectors_[i];
     messages_[i].msg_hdr.msg_iovlen = 1;

@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,7 +33,7 @@ class PacketReceiver {
 
   PacketSocket& socket_;
   LinkStats& stats_;
-  std::vector<std::byte> buffer_;
+  std::unique_ptr<std::byte[]> buffer_;
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> messages_;
   std::size_t received_since_empty_ = 0;

@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "oxmem/link/host_claim.h"
 #include "transport/base/byte_order.h"
 #include "transport/base/status.h"
 
@@ -51,15 +52,11 @@ class Filter {
     code_.push_back(BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, shift));
     Compare(value);
   }
+  void RequireKind(uint32_t kind) {
+    Require(BPF_W, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE), kind);
+  }
 
-  // Adds the last condition: without it frames of every VLAN of the interface would come in, their
-  // tags taken off.
   absl::Status Attach(int fd) {
-    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG_PRESENT)));
-    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0));
-    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG)));
-    code_.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xfff));
-    Compare(0);
     code_.push_back(BPF_STMT(BPF_RET | BPF_K, UINT32_MAX));
     code_.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
     const std::size_t refuse = code_.size() - 1;
@@ -74,7 +71,6 @@ class Filter {
   }
 
  private:
-  static uint32_t Ancillary(int what) { return static_cast<uint32_t>(SKF_AD_OFF + what); }
   void Require(uint16_t width, uint32_t offset, uint32_t value) {
     code_.push_back(BPF_STMT(static_cast<uint16_t>(BPF_LD | width | BPF_ABS), offset));
     Compare(value);
@@ -145,6 +141,8 @@ absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
   max_frame_bytes_ = options.max_frame_bytes != 0 ? options.max_frame_bytes : interface_.mtu;
   mac_ = options.mac.value_or(interface_.mac);
   ether_type_ = options.ether_type;
+  peer_ = options.peer;
+  virtual_channel_ = options.virtual_channel;
   if (options.peer == mac_) {
     return absl::InvalidArgumentError(absl::StrCat(FormatMacAddress(mac_),
                                                    " is this end's own address on ", name,
@@ -154,24 +152,48 @@ absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("there are virtual channels 0 to 7, not ", *options.virtual_channel));
   }
-  OXMEM_RETURN_IF_ERROR(Annotate(AttachFilter(options), name));
+  if (options.exclusive) OXMEM_RETURN_IF_ERROR(Claim(options));
   SetBuffer(fd(), SO_RCVBUFFORCE, SO_RCVBUF);
   SetBuffer(fd(), SO_SNDBUFFORCE, SO_SNDBUF);
   return Bind();
 }
 
-absl::Status PacketSocket::AttachFilter(const PacketLinkOptions& options) {
+absl::Status PacketSocket::Claim(const PacketLinkOptions& options) {
+  std::string what =
+      absl::StrFormat("%s/%s/%04x", interface_.name, FormatMacAddress(mac_), ether_type_);
+  if (options.peer) absl::StrAppend(&what, "/", FormatMacAddress(*options.peer));
+  if (options.virtual_channel) absl::StrAppend(&what, "/", *options.virtual_channel);
+  absl::StatusOr<UniqueFd> claim = ClaimOnHost(what);
+  if (claim.ok()) {
+    claim_ = *std::move(claim);
+    return absl::OkStatus();
+  }
+  if (claim.status().code() != absl::StatusCode::kAlreadyExists) return claim.status();
+  const std::string holder(claim.status().message());
+  if (options.peer) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        "the connection to ", FormatMacAddress(*options.peer), " on ", interface_.name,
+        " is in use by ", holder, " (try another virtual channel, vc=, or address, mac=)"));
+  }
+  return absl::AlreadyExistsError(absl::StrCat(FormatMacAddress(mac_), " on ", interface_.name,
+                                               " is already served by ", holder,
+                                               " (stop it, or answer on another address, mac=)"));
+}
+
+absl::Status PacketSocket::AttachFilter() {
   Filter filter;
   filter.RequireMac(0, mac_);
   filter.RequireHalf(12, ether_type_);
-  if (options.peer) filter.RequireMac(6, *options.peer);
-  if (options.virtual_channel) {
-    filter.RequireTopBits(kEthernetHeaderBytes, 5, *options.virtual_channel);
-  }
+  if (peer_) filter.RequireMac(6, *peer_);
+  if (virtual_channel_) filter.RequireTopBits(kEthernetHeaderBytes, 5, *virtual_channel_);
+  // A frame of a VLAN that nobody here has comes in without its tag, marked as somebody else's;
+  // but so is every frame for an address that is not the interface's own.
+  if (mac_ == interface_.mac) filter.RequireKind(PACKET_HOST);
   return filter.Attach(fd());
 }
 
 absl::Status PacketSocket::Bind() {
+  OXMEM_RETURN_IF_ERROR(Annotate(AttachFilter(), interface_.name));
   sockaddr_ll address = {};
   address.sll_family = AF_PACKET;
   address.sll_protocol =
@@ -215,7 +237,15 @@ absl::Status PacketSocket::CheckInterface(const InterfaceInfo& now) const {
 absl::Status PacketSocket::Health() const {
   const absl::StatusOr<InterfaceInfo> now = FindInterface(fd(), interface_.name);
   if (!now.ok()) return now.status();
-  return CheckInterface(*now);
+  OXMEM_RETURN_IF_ERROR(CheckInterface(*now));
+  if (now->index == interface_.index && now->mac != interface_.mac) {
+    return absl::UnavailableError(absl::StrCat("the address of ", now->name, " was changed from ",
+                                               FormatMacAddress(interface_.mac), " to ",
+                                               FormatMacAddress(now->mac),
+                                               " under the running program (change it back, or "
+                                               "start anew)"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status PacketSocket::Heal() {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,14 +46,18 @@ class PacketSocket {
  private:
   PacketSocket() = default;
   absl::Status Configure(const PacketLinkOptions& options);
-  absl::Status AttachFilter(const PacketLinkOptions& options);
+  absl::Status Claim(const PacketLinkOptions& options);
+  absl::Status AttachFilter();
   absl::Status Bind();
   absl::Status CheckInterface(const InterfaceInfo& now) const;
 
   UniqueFd fd_;
+  UniqueFd claim_;
   InterfaceInfo interface_;
   MacAddress mac_;  // ours, from the opening on; the interface's own may be another
   uint16_t ether_type_ = 0;
+  std::optional<MacAddress> peer_;
+  std::optional<uint8_t> virtual_channel_;
   std::size_t max_frame_bytes_ = 0;
 };
 

@@ -7,18 +7,12 @@
 #include "transport/local/memory_ops.h"
 
 namespace oxmem::transport {
-namespace {
-
-// A copy of this size takes some milliseconds; Submit should not keep its thread for longer.
-constexpr uint64_t kLargestRequestBytes = 64 << 20;
-
-}  // namespace
 
 Limits MemoryLimits(const MappedMemory& memory, const MemoryChannelOptions& options) {
   Limits limits;
   limits.size_bytes = memory.size();
   limits.alignment_bytes = 1;
-  limits.largest_request_bytes = kLargestRequestBytes;
+  limits.largest_request_bytes = options.largest_request_bytes;
   limits.depth = options.depth;
   limits.read_only = options.read_only || !memory.writable();
   limits.zero = true;

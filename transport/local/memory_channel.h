@@ -14,6 +14,8 @@ namespace oxmem::transport {
 struct MemoryChannelOptions {
   std::string name = "mem";
   uint32_t depth = 256;
+  // A copy of this size takes some milliseconds; Submit should not keep its thread for longer.
+  uint64_t largest_request_bytes = 64 << 20;
   bool read_only = false;   // implied by memory that is not writable
   bool persistent = false;  // the memory outlives the process that made it
 };

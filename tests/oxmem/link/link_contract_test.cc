@@ -225,7 +225,9 @@ std::string Always() { return ""; }
 INSTANTIATE_TEST_SUITE_P(Links, LinkContract,
                          testing::Values(LinkKind{"Memory", MakeMemorySetup, Always},
                                          LinkKind{"Packet", MakePacketSetup,
-                                                  test::WhyNoNetNamespaces}),
+                                                  test::WhyNoNetNamespaces},
+                                         LinkKind{"Udp", MakeUdpSetup, test::WhyNoNetNamespaces},
+                                         LinkKind{"UdpLoopback", MakeUdpLoopbackSetup, WhyNoIpv6}),
                          [](const auto& instance) { return instance.param.name; });
 
 }  // namespace

@@ -33,6 +33,12 @@ struct LinkKind {
 
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakeMemorySetup();
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketSetup();
+// Over a veth pair.
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakeUdpSetup();
+// Over the loopback interface.
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakeUdpLoopbackSetup();
+// Why there is no IPv6 on the loopback interface; empty if there is.
+std::string WhyNoIpv6();
 
 }  // namespace oxmem::link
 
