@@ -168,16 +168,24 @@ bool RemoteVolume::StageEnd(IoOp& op) {
   return false;
 }
 
-bool RemoteVolume::StageMiddle(IoOp& op) {
+bool RemoteVolume::HasNext(const IoOp& op) const {
+  const IoTransfer& transfer = op.transfer;
+  if (op.kind == IoKind::kFlush) return !transfer.flush_issued;
+  if (transfer.issued < transfer.middle_length) return true;
+  if (transfer.edges < 0) return false;
+  const auto& [head, tail] = ends_.Of(op);
+  return head.step == Step::kRead || head.step == Step::kWrite || tail.step == Step::kRead ||
+         tail.step == Step::kWrite;
+}
+
+void RemoteVolume::StageMiddle(IoOp& op) {
   IoTransfer& transfer = op.transfer;
   if (op.kind == IoKind::kFlush) {
-    if (transfer.flush_issued) return false;
     transfer.flush_issued = true;
     StagePart(op, Role::kMiddle, 0, {.op = Op::kFlush});
-    return true;
+    return;
   }
   const uint64_t left = transfer.middle_length - transfer.issued;
-  if (left == 0) return false;
   Request request{.offset = transfer.middle_offset + transfer.issued};
   if (op.kind == IoKind::kZero) {
     request.op = info_.cheap_zero ? Op::kZero : Op::kWrite;
@@ -190,7 +198,6 @@ bool RemoteVolume::StageMiddle(IoOp& op) {
   }
   transfer.issued += request.length;
   StagePart(op, Role::kMiddle, 0, request);
-  return true;
 }
 
 bool RemoteVolume::Issue() {
@@ -198,7 +205,9 @@ bool RemoteVolume::Issue() {
   while (true) {
     while (staged_count_ < staged_.size() && !free_parts_.empty() && !queue_.empty()) {
       IoOp& op = *queue_.front();
-      if (!StageEnd(op) && !StageMiddle(op)) queue_.Remove(op);
+      if (!StageEnd(op)) StageMiddle(op);
+      // Taken out at once: an operation in the queue is not finished.
+      if (!HasNext(op)) queue_.Remove(op);
     }
     if (staged_count_ == 0) return moved;
     const std::size_t taken =

@@ -69,9 +69,11 @@ class RemoteVolume final : public Volume {
 
   // Stages parts and submits them until nothing is left or the channel is full.
   bool Issue();
-  // Stage the next part of an operation's ends or of its middle; false if there is none now.
+  // Whether a part of the operation can be staged now.
+  bool HasNext(const IoOp& op) const;
+  // Stages the next part of its ends; false if there is none now. Then its middle has one.
   bool StageEnd(IoOp& op);
-  bool StageMiddle(IoOp& op);
+  void StageMiddle(IoOp& op);
   void StagePart(IoOp& op, Role role, int end, transport::Request request);
   void DropStaged(const IoOp& op);
   void ReturnPart(uint64_t index) { free_parts_.push_back(static_cast<uint32_t>(index)); }
