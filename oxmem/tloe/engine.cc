@@ -238,10 +238,13 @@ std::span<const std::byte> Engine::RefusalFor(const EngineConfig& config,
   switch (config.protocol) {
     case Protocol::k11:
       if (received.type != FrameType::kNormal) return {};
-      // The number the sender expects next, so that it is not taken for an old frame.
+      // The number the sender expects next, so that it is not taken for an old frame. The sender
+      // may speak 1.0.3, where the type means nothing: for it this is a NAK that says that nothing
+      // was ever received.
       refusal.type = FrameType::kClose;
       refusal.sequence = received.acknowledged.Next();
-      refusal.acknowledged = received.sequence;
+      refusal.acknowledged = SequenceNumber::FromWire(config.initial_sequence).Previous();
+      refusal.ack = false;
       break;
     case Protocol::k103: {
       // NAK: nothing was ever received. It takes a number the sender has seen, as it is no frame

@@ -17,7 +17,8 @@ constexpr uint8_t kOxmemNbdExponent = 20;
 constexpr uint8_t kOxmemFuseExponent = 28;
 
 // 1.0.3 has no open and close: a peer that restarted is recognised by acknowledgements that make
-// no sense here, this many and for this many resend timeouts.
+// no sense here, this many and for this many initial resend timeouts (not those of the moment: they
+// grow with every resend to a peer that is not there).
 constexpr int kMisfits = 4;
 constexpr int kMisfitTimeouts = 3;
 
@@ -328,7 +329,7 @@ bool Engine::Impl::OnAcknowledgement(Instant now, const FrameHeader& header) {
   if (ahead > outstanding) {
     // Old, from a frame that came late; or of another connection.
     if (is_11() || state != State::kOpen) return true;
-    return !suspicion.OnMisfit(now, kMisfits, round_trip.timeout() * kMisfitTimeouts);
+    return !suspicion.OnMisfit(now, kMisfits, config.initial_resend_timeout * kMisfitTimeouts);
   }
   suspicion.OnFitting();
   if (ahead > 0) OnProgress(now, first_open + ahead - 1);
