@@ -74,14 +74,16 @@ std::size_t PositionOfLane(std::size_t lane, DataOrder order) {
   return order == DataOrder::kMemory ? lane : kFlitBytes - 1 - lane;
 }
 
-std::size_t FirstLane(const Message& message) {
-  return message.size >= 3 ? 0 : message.address & (kFlitBytes - 1) & ~((1u << message.size) - 1);
+// Endpoints that copy memory as it lies copy it to the front of the flit, whatever the address.
+std::size_t FirstLane(const Message& message, DataOrder order) {
+  if (message.size >= 3 || order == DataOrder::kMemory) return 0;
+  return message.address & (kFlitBytes - 1) & ~((1u << message.size) - 1);
 }
 
 void EncodeLanes(const Message& message, std::span<const std::byte> data, DataOrder order,
                  std::byte* flit) {
   std::memset(flit, 0, kFlitBytes);
-  const std::size_t first = FirstLane(message);
+  const std::size_t first = FirstLane(message, order);
   for (std::size_t i = 0; i < data.size(); ++i) flit[PositionOfLane(first + i, order)] = data[i];
 }
 
@@ -89,7 +91,7 @@ void EncodeMasked(const Message& message, const MemoryPayload& payload, DataOrde
                   std::byte* to) {
   if (message.size < 3) {
     const uint64_t valid = (uint64_t{1} << payload.data.size()) - 1;
-    StoreBigEndian(to, (payload.mask[0] & valid) << FirstLane(message));
+    StoreBigEndian(to, (payload.mask[0] & valid) << FirstLane(message, order));
     EncodeLanes(message, payload.data, order, to + kFlitBytes);
     return;
   }
@@ -177,7 +179,7 @@ void CopyData(const Message& message, const WirePayload& payload, DataOrder orde
   const std::byte* from = payload.flits.data();
   if (message.size < 3) {
     if (HasMask(message)) from += kFlitBytes;
-    const std::size_t first = FirstLane(message);
+    const std::size_t first = FirstLane(message, order);
     for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[PositionOfLane(first + i, order)];
     return;
   }
@@ -198,7 +200,7 @@ void CopyMaskedData(const Message& message, const WirePayload& payload, DataOrde
   OXMEM_CHECK(HasMask(message) && to.size() == DataBytes(message));
   const std::byte* from = payload.flits.data();
   if (message.size < 3) {
-    const std::size_t first = FirstLane(message);
+    const std::size_t first = FirstLane(message, order);
     const uint64_t mask = LoadBigEndian<uint64_t>(from) >> first;
     for (std::size_t i = 0; i < to.size(); ++i)
       if ((mask >> i & 1) != 0) to[i] = from[kFlitBytes + PositionOfLane(first + i, order)];

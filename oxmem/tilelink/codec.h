@@ -28,10 +28,11 @@ struct DecodedMessage {
   std::size_t flit_count = 0;  // whole message
 };
 
-// Data of less than 8 bytes lies in the byte lanes of its flit that the low three bits of the
-// address name. Channel D carries no address: whoever encodes AccessAckData or GrantData sets
-// Message::address to that of the request, and whoever copies the data of a decoded one does the
-// same first. From 8 bytes on the address does not matter.
+// Data of less than 8 bytes lies, with kSpec, in the byte lanes of its flit that the low three bits
+// of the address name, and with kMemory at the front of the flit. Channel D carries no address:
+// whoever encodes AccessAckData or GrantData sets Message::address to that of the request, and
+// whoever copies the data of a decoded one does the same first. From 8 bytes on the address does
+// not matter.
 
 // Decodes the message that starts at the front of `flits`. Nothing if the channel or opcode is
 // unknown or the message runs past the end. Reserved bits are ignored.
