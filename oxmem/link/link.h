@@ -62,7 +62,9 @@ class Link {
   // the next Receive. Never blocks.
   virtual std::size_t Receive(std::span<IncomingFrame> frames) = 0;
 
-  // Readable, for poll or epoll, while frames wait to be received.
+  // Readable, for poll or epoll, while frames wait to be received; perhaps also until the Receive
+  // that returns none has let go of the last ones, so an owner receives until then before it
+  // sleeps.
   virtual int fd() const = 0;
 
   // TLoE header to mask of the longest frame that fits.

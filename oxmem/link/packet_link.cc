@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "oxmem/link/packet_receiver.h"
+#include "oxmem/link/packet_ring_receiver.h"
 #include "oxmem/link/packet_sender.h"
 #include "oxmem/link/packet_socket.h"
 #include "transport/base/status.h"
@@ -16,12 +17,14 @@ class PacketLink final : public Link {
       : socket_(std::move(socket)),
         name_(socket_.interface().name),
         local_address_(AddressOfMac(socket_.mac())),
-        sender_(socket_, stats_),
-        receiver_(socket_, stats_) {}
+        sender_(socket_, stats_) {}
+
+  // Lets frames come in.
+  absl::Status Start(const PacketLinkOptions& options);
 
   absl::Status Send(std::span<const OutgoingFrame> frames) override { return sender_.Send(frames); }
   std::size_t Receive(std::span<IncomingFrame> frames) override {
-    return receiver_.Receive(frames);
+    return receiver_->Receive(frames);
   }
   int fd() const override { return socket_.fd(); }
   std::size_t max_frame_bytes() const override { return socket_.max_frame_bytes(); }
@@ -39,14 +42,29 @@ class PacketLink final : public Link {
   const Address local_address_;
   LinkStats stats_;
   PacketSender sender_;
-  PacketReceiver receiver_;
+  std::unique_ptr<PacketReceiver> receiver_;
 };
+
+absl::Status PacketLink::Start(const PacketLinkOptions& options) {
+  switch (options.receive) {
+    case PacketReceive::kBatch:
+      receiver_ = std::make_unique<BatchReceiver>(socket_, stats_);
+      break;
+    case PacketReceive::kRing:
+      OXMEM_ASSIGN_OR_RETURN(receiver_,
+                             PacketRingReceiver::Make(socket_, stats_, options.ring_bytes));
+      break;
+  }
+  return socket_.Bind();
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Link>> OpenPacketLink(const PacketLinkOptions& options) {
   OXMEM_ASSIGN_OR_RETURN(PacketSocket socket, PacketSocket::Open(options));
-  return std::unique_ptr<Link>(std::make_unique<PacketLink>(std::move(socket)));
+  auto link = std::make_unique<PacketLink>(std::move(socket));
+  OXMEM_RETURN_IF_ERROR(link->Start(options));
+  return std::unique_ptr<Link>(std::move(link));
 }
 
 }  // namespace oxmem::link

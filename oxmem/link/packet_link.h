@@ -19,6 +19,13 @@ constexpr uint16_t kDefaultEtherType = 0xaaaa;
 // The smallest frame is a TLoE header, five flits and the mask; an MTU below that carries nothing.
 constexpr std::size_t kSmallestMaxFrameBytes = 56;
 
+// How frames come in. docs/adr/0003-packet-io.md has the measurements behind the choice.
+enum class PacketReceive : uint8_t {
+  kBatch,  // recvmmsg: the receiver copies, in system calls
+  kRing,   // PACKET_RX_RING: the side that delivers copies, and looking for frames costs no call;
+           // every frame, however short, takes a slot for the longest
+};
+
 struct PacketLinkOptions {
   std::string interface;
   uint16_t ether_type = kDefaultEtherType;
@@ -36,12 +43,16 @@ struct PacketLinkOptions {
   std::optional<MacAddress> peer;
   std::optional<uint8_t> virtual_channel;
 
+  PacketReceive receive = PacketReceive::kBatch;
+  // Memory of the ring, shared with the kernel.
+  std::size_t ring_bytes = std::size_t{4} << 20;
+
   // Refuse to open beside another exclusive link of this host that would take the same frames
   // there: two nodes on one MAC, two requesters on one connection. Its process is named.
   bool exclusive = true;
 };
 
-// Frames on Ethernet through an AF_PACKET socket, with sendmmsg and recvmmsg. Only frames of the
+// Frames on Ethernet through an AF_PACKET socket. Only frames of the
 // EtherType, addressed to this end, come in. Needs CAP_NET_RAW. The socket belongs to the network
 // namespace of the thread that opens it.
 //

@@ -20,8 +20,25 @@ constexpr Duration kHealInterval = Duration::Milliseconds(100);
 
 }  // namespace
 
-PacketReceiver::PacketReceiver(PacketSocket& socket, LinkStats& stats)
-    : socket_(socket), stats_(stats) {
+bool PacketReceiver::Usable() {
+  if (!broken_) return true;
+  const Instant now = Now();
+  if (now < next_heal_) return false;
+  next_heal_ = now + kHealInterval;
+  broken_ = !socket_.Heal().ok();
+  return !broken_;
+}
+
+void PacketReceiver::OnError(int error) {
+  if (error == EAGAIN || error == EINTR) return;
+  // Said once when the interface goes down; on the same interface the kernel goes on by itself
+  // when it comes up again.
+  broken_ = true;
+  next_heal_ = Instant();
+}
+
+BatchReceiver::BatchReceiver(PacketSocket& socket, LinkStats& stats)
+    : PacketReceiver(socket, stats) {
   const std::size_t frame = kEthernetHeaderBytes + socket_.max_frame_bytes();
   const std::size_t stride = (kFrameOffset + frame + kAlignment - 1) / kAlignment * kAlignment;
   const std::size_t batch = std::clamp(kBufferBytes / stride, kSmallestBatch, kLargestBatch);
@@ -36,14 +53,8 @@ PacketReceiver::PacketReceiver(PacketSocket& socket, LinkStats& stats)
   }
 }
 
-std::size_t PacketReceiver::Receive(std::span<IncomingFrame> frames) {
-  if (broken_) {
-    const Instant now = Now();
-    if (now < next_heal_) return 0;
-    next_heal_ = now + kHealInterval;
-    if (!socket_.Heal().ok()) return 0;
-    broken_ = false;
-  }
+std::size_t BatchReceiver::Receive(std::span<IncomingFrame> frames) {
+  if (!Usable()) return 0;
   const std::size_t asked = std::min(frames.size(), messages_.size());
   const int received =
       recvmmsg(socket_.fd(), messages_.data(), static_cast<unsigned>(asked), MSG_DONTWAIT, nullptr);
@@ -53,7 +64,7 @@ std::size_t PacketReceiver::Receive(std::span<IncomingFrame> frames) {
   return Deliver(count, frames);
 }
 
-std::size_t PacketReceiver::Deliver(std::size_t count, std::span<IncomingFrame> frames) {
+std::size_t BatchReceiver::Deliver(std::size_t count, std::span<IncomingFrame> frames) {
   std::size_t delivered = 0;
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -76,15 +87,7 @@ std::size_t PacketReceiver::Deliver(std::size_t count, std::span<IncomingFrame> 
   return delivered;
 }
 
-void PacketReceiver::OnError(int error) {
-  if (error == EAGAIN || error == EINTR) return;
-  // Said once when the interface goes down; on the same interface the kernel goes on by itself
-  // when it comes up again.
-  broken_ = true;
-  next_heal_ = Instant();
-}
-
-void PacketReceiver::CountDrops(std::size_t received, std::size_t asked) {
+void BatchReceiver::CountDrops(std::size_t received, std::size_t asked) {
   received_since_empty_ += received;
   if (received == asked && received != 0) return;
   if (received_since_empty_ >= kBacklogFrames) {

@@ -15,30 +15,48 @@
 
 namespace oxmem::link {
 
-// The receiving half of a packet link: one recvmmsg for a batch of frames, into buffers of its own.
-// The socket and the statistics belong to the link and outlive this.
+// The receiving half of a packet link. The socket and the statistics belong to the link and outlive
+// this.
 class PacketReceiver {
  public:
-  PacketReceiver(PacketSocket& socket, LinkStats& stats);
+  virtual ~PacketReceiver() = default;
   PacketReceiver(const PacketReceiver&) = delete;
   PacketReceiver& operator=(const PacketReceiver&) = delete;
 
   // As Link::Receive.
-  std::size_t Receive(std::span<IncomingFrame> frames);
+  virtual std::size_t Receive(std::span<IncomingFrame> frames) = 0;
 
- private:
-  std::size_t Deliver(std::size_t count, std::span<IncomingFrame> frames);
+ protected:
+  PacketReceiver(PacketSocket& socket, LinkStats& stats) : socket_(socket), stats_(stats) {}
+
+  // Whether frames can come: false while the interface is known to be broken. Looks for it again
+  // once in a while.
+  bool Usable();
+  // Tells of an error the kernel gave for the socket.
   void OnError(int error);
-  void CountDrops(std::size_t received, std::size_t asked);
 
   PacketSocket& socket_;
   LinkStats& stats_;
+
+ private:
+  bool broken_ = false;  // the kernel said so, and nothing has healed it yet
+  Instant next_heal_;
+};
+
+// One recvmmsg for a batch of frames, into buffers of its own.
+class BatchReceiver final : public PacketReceiver {
+ public:
+  BatchReceiver(PacketSocket& socket, LinkStats& stats);
+  std::size_t Receive(std::span<IncomingFrame> frames) override;
+
+ private:
+  std::size_t Deliver(std::size_t count, std::span<IncomingFrame> frames);
+  void CountDrops(std::size_t received, std::size_t asked);
+
   std::unique_ptr<std::byte[]> buffer_;
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> messages_;
   std::size_t received_since_empty_ = 0;
-  bool broken_ = false;  // the kernel said so, and nothing has healed it yet
-  Instant next_heal_;
 };
 
 }  // namespace oxmem::link

@@ -155,7 +155,7 @@ absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
   if (options.exclusive) OXMEM_RETURN_IF_ERROR(Claim(options));
   SetBuffer(fd(), SO_RCVBUFFORCE, SO_RCVBUF);
   SetBuffer(fd(), SO_SNDBUFFORCE, SO_SNDBUF);
-  return Bind();
+  return absl::OkStatus();
 }
 
 absl::Status PacketSocket::Claim(const PacketLinkOptions& options) {

@@ -21,8 +21,11 @@ constexpr std::size_t kEthernetHeaderBytes = 14;
 // moves no frames. Used by one thread.
 class PacketSocket {
  public:
-  // An error names the interface and what to try.
+  // An error names the interface and what to try. Frames come in after Bind.
   static absl::StatusOr<PacketSocket> Open(const PacketLinkOptions& options);
+
+  // Lets in the frames of the interface that has the name now.
+  absl::Status Bind();
 
   int fd() const { return fd_.get(); }
   const InterfaceInfo& interface() const { return interface_; }
@@ -48,7 +51,6 @@ class PacketSocket {
   absl::Status Configure(const PacketLinkOptions& options);
   absl::Status Claim(const PacketLinkOptions& options);
   absl::Status AttachFilter();
-  absl::Status Bind();
   absl::Status CheckInterface(const InterfaceInfo& now) const;
 
   UniqueFd fd_;

@@ -91,7 +91,7 @@ TEST_P(LinkContract, FramesOfEveryLengthArriveWholeAndNameTheirSender) {
     EXPECT_EQ(in[0].from, near().local_address());
 
     ASSERT_TRUE(SendTo(far(), in[0].from, {frame}).ok());
-    EXPECT_THAT(Collect(near(), 1), testing::ElementsAre(frame));
+    EXPECT_TRUE(Collect(near(), 1) == std::vector<Frame>{frame});
   }
 }
 
@@ -99,7 +99,7 @@ TEST_P(LinkContract, ABatchArrivesInItsOrder) {
   std::vector<Frame> frames;
   for (uint32_t i = 0; i < 150; ++i) frames.push_back(MakeFrame(kSmallestFrame + i % 5 * 8, i));
   ASSERT_TRUE(SendTo(near(), far().local_address(), frames).ok());
-  EXPECT_EQ(Collect(far(), frames.size()), frames);
+  EXPECT_TRUE(Collect(far(), frames.size()) == frames);
 }
 
 TEST_P(LinkContract, ReceiveTakesNoMoreThanThereIsRoomFor) {
@@ -115,7 +115,7 @@ TEST_P(LinkContract, ReceiveTakesNoMoreThanThereIsRoomFor) {
       result.emplace_back(in[i].bytes.begin(), in[i].bytes.end());
     }
   }
-  EXPECT_EQ(result, frames);
+  EXPECT_TRUE(result == frames);
 }
 
 TEST_P(LinkContract, ReceivedBytesStayUntilTheNextReceive) {
@@ -152,7 +152,7 @@ TEST_P(LinkContract, AFrameThatIsTooLongIsRefusedAndTheOthersAreSent) {
   const absl::Status status = SendTo(near(), far().local_address(), {good, long_one, last});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr(std::to_string(most + 1)));
-  EXPECT_EQ(Collect(far(), 2), (std::vector<Frame>{good, last}));
+  EXPECT_TRUE((Collect(far(), 2) == std::vector<Frame>{good, last}));
   EXPECT_EQ(near().stats().send_drops.value(), 1u);
   EXPECT_EQ(near().stats().frames_sent.value(), 2u);
   EXPECT_TRUE(near().health().ok());
@@ -161,14 +161,16 @@ TEST_P(LinkContract, AFrameThatIsTooLongIsRefusedAndTheOthersAreSent) {
 TEST_P(LinkContract, FramesForOthersAreNotSeen) {
   ASSERT_TRUE(SendTo(near(), setup_->nobody(), {MakeFrame(100, 1)}).ok());
   ASSERT_TRUE(SendTo(near(), far().local_address(), {MakeFrame(100, 2)}).ok());
-  EXPECT_EQ(Collect(far(), 1), std::vector<Frame>{MakeFrame(100, 2)});
+  EXPECT_TRUE(Collect(far(), 1) == std::vector<Frame>{MakeFrame(100, 2)});
+  std::array<IncomingFrame, 1> in;
+  EXPECT_EQ(far().Receive(in), 0u);
   EXPECT_FALSE(Readable(far(), Duration()));
 }
 
 TEST_P(LinkContract, CountsFramesAndBytesOnBothSides) {
   const std::vector<Frame> frames = {MakeFrame(100, 1), MakeFrame(300, 2)};
   ASSERT_TRUE(SendTo(near(), far().local_address(), frames).ok());
-  ASSERT_EQ(Collect(far(), 2), frames);
+  ASSERT_TRUE(Collect(far(), 2) == frames);
   EXPECT_EQ(near().stats().frames_sent.value(), 2u);
   EXPECT_EQ(near().stats().bytes_sent.value(), 400u);
   EXPECT_EQ(near().stats().send_drops.value(), 0u);
@@ -208,9 +210,9 @@ TEST_P(LinkContract, ALinkThatGoesDownSaysSoAndHeals) {
     setup_->Switch(true);
     EXPECT_TRUE(near().health().ok()) << near().health();
     EXPECT_TRUE(SendTo(near(), far().local_address(), {MakeFrame(100, 2)}).ok());
-    EXPECT_THAT(Collect(far(), 1), testing::ElementsAre(MakeFrame(100, 2)));
+    EXPECT_TRUE(Collect(far(), 1) == std::vector<Frame>{MakeFrame(100, 2)});
     EXPECT_TRUE(SendTo(far(), near().local_address(), {MakeFrame(100, 3)}).ok());
-    EXPECT_THAT(Collect(near(), 1), testing::ElementsAre(MakeFrame(100, 3)));
+    EXPECT_TRUE(Collect(near(), 1) == std::vector<Frame>{MakeFrame(100, 3)});
   }
 }
 
@@ -222,13 +224,15 @@ TEST_P(LinkContract, HasANameAndAnAddressForPeople) {
 
 std::string Always() { return ""; }
 
-INSTANTIATE_TEST_SUITE_P(Links, LinkContract,
-                         testing::Values(LinkKind{"Memory", MakeMemorySetup, Always},
-                                         LinkKind{"Packet", MakePacketSetup,
-                                                  test::WhyNoNetNamespaces},
-                                         LinkKind{"Udp", MakeUdpSetup, test::WhyNoNetNamespaces},
-                                         LinkKind{"UdpLoopback", MakeUdpLoopbackSetup, WhyNoIpv6}),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Links, LinkContract,
+    testing::Values(LinkKind{"Memory", MakeMemorySetup, Always},
+                    LinkKind{"Packet", MakePacketSetup, test::WhyNoNetNamespaces},
+                    LinkKind{"PacketRing", MakePacketRingSetup, test::WhyNoNetNamespaces},
+                    LinkKind{"PacketRingLong", MakePacketRingLongSetup, test::WhyNoNetNamespaces},
+                    LinkKind{"Udp", MakeUdpSetup, test::WhyNoNetNamespaces},
+                    LinkKind{"UdpLoopback", MakeUdpLoopbackSetup, WhyNoIpv6}),
+    [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
 }  // namespace oxmem::link

@@ -42,7 +42,8 @@ void SwitchVeth(const test::VethPair& veth, bool up) {
 
 class PacketSetup final : public LinkSetup {
  public:
-  explicit PacketSetup(test::VethPair veth) : veth_(std::move(veth)) {}
+  PacketSetup(test::VethPair veth, PacketReceive receive)
+      : veth_(std::move(veth)), receive_(receive) {}
 
   absl::Status Open() {
     OXMEM_ASSIGN_OR_RETURN(near_, OpenAt(veth_.left()));
@@ -57,17 +58,20 @@ class PacketSetup final : public LinkSetup {
   void Switch(bool up) override { SwitchVeth(veth_, up); }
 
  private:
-  static absl::StatusOr<std::unique_ptr<Link>> OpenAt(const test::VethEnd& end) {
+  absl::StatusOr<std::unique_ptr<Link>> OpenAt(const test::VethEnd& end) const {
     absl::StatusOr<std::unique_ptr<Link>> link = absl::UnknownError("not opened");
     end.space.Run([&] {
       PacketLinkOptions options;
       options.interface = end.interface;
+      options.receive = receive_;
+      options.ring_bytes = std::size_t{12} << 20;  // 180 of the longest frames
       link = OpenPacketLink(options);
     });
     return link;
   }
 
   test::VethPair veth_;
+  const PacketReceive receive_;
   std::unique_ptr<Link> near_;
   std::unique_ptr<Link> far_;
 };
@@ -130,6 +134,13 @@ class UdpSetup final : public LinkSetup {
   Address nobody_;
 };
 
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakePackets(PacketReceive receive, std::size_t mtu) {
+  OXMEM_ASSIGN_OR_RETURN(test::VethPair veth, test::VethPair::Create(mtu));
+  auto setup = std::make_unique<PacketSetup>(std::move(veth), receive);
+  OXMEM_RETURN_IF_ERROR(setup->Open());
+  return std::unique_ptr<LinkSetup>(std::move(setup));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakeUdpSetup() {
@@ -159,10 +170,15 @@ absl::StatusOr<std::unique_ptr<LinkSetup>> MakeMemorySetup() {
 }
 
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketSetup() {
-  OXMEM_ASSIGN_OR_RETURN(test::VethPair veth, test::VethPair::Create());
-  auto setup = std::make_unique<PacketSetup>(std::move(veth));
-  OXMEM_RETURN_IF_ERROR(setup->Open());
-  return std::unique_ptr<LinkSetup>(std::move(setup));
+  return MakePackets(PacketReceive::kBatch, 1500);
+}
+
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketRingSetup() {
+  return MakePackets(PacketReceive::kRing, 1500);
+}
+
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketRingLongSetup() {
+  return MakePackets(PacketReceive::kRing, 65535);
 }
 
 }  // namespace oxmem::link

@@ -33,6 +33,8 @@ struct LinkKind {
 
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakeMemorySetup();
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketSetup();
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketRingSetup();
+absl::StatusOr<std::unique_ptr<LinkSetup>> MakePacketRingLongSetup();
 // Over a veth pair.
 absl::StatusOr<std::unique_ptr<LinkSetup>> MakeUdpSetup();
 // Over the loopback interface.
