@@ -41,7 +41,7 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     return ErrnoStatus(error, absl::StrCat("no permission to ask the process behind ", path,
                                            " (it belongs to another user; try as root)"));
   }
-  return ErrnoStatus(error, absl::StrCat("cannot connect to ", path, ": ", std::strerror(error)));
+  return ErrnoStatus(error, absl::StrCat("cannot connect to ", path));
 }
 
 absl::StatusOr<std::string> ReadLine(int fd, const std::string& path, Instant deadline) {

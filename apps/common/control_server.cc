@@ -33,8 +33,7 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
   std::memcpy(address.sun_path, unready.data(), unready.size());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto error = [&](const char* what) {
-    return ErrnoStatus(errno, absl::StrCat("cannot ", what, " the control socket ", path, ": ",
-                                           std::strerror(errno)));
+    return ErrnoStatus(errno, absl::StrCat("cannot ", what, " the control socket ", path));
   };
   if (!fd.valid()) return error("create");
   unlink(unready.c_str());

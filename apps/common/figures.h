@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/common/facts.h"
 #include "transport/base/clock.h"
 #include "transport/base/counter.h"
 #include "transport/base/histogram.h"
@@ -25,7 +26,7 @@ struct Figure {
 struct Part {
   std::string kind;  // "node", "channel", "region"; a letter, then letters and underscores
   std::string name;  // unique within its kind
-  std::vector<std::pair<std::string, std::string>> facts;  // what does not change
+  Facts facts;       // what does not change
   std::vector<Figure> figures;
   std::string latency_name;  // "service_time", what `latency` measures; empty if nothing
   std::string latency_description;

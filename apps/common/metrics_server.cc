@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,9 +45,9 @@ std::string Answer(const std::string& request, const std::function<ProcessFigure
 
 absl::StatusOr<UniqueFd> ListenAt(const addrinfo& address, const std::string& host_port) {
   const auto error = [&](const char* what) {
-    return ErrnoStatus(
-        errno, absl::StrCat("metrics: cannot ", what, " ", host_port, ": ", std::strerror(errno),
-                            errno == EADDRINUSE ? " (choose another port)" : ""));
+    return ErrnoStatus(errno, absl::StrCat("metrics: cannot ", what, " ", host_port,
+                                           " (is the address of this host, "
+                                           "and the port free?)"));
   };
   UniqueFd fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return error("create a socket for");

@@ -19,7 +19,7 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
   const auto error = [&] {
     const int number = errno;
     unlink(unready.c_str());
-    return ErrnoStatus(number, absl::StrCat("cannot write ", path, ": ", std::strerror(number)));
+    return ErrnoStatus(number, absl::StrCat("cannot write ", path));
   };
   // O_EXCL and no link followed: the directory may be /tmp.
   unlink(unready.c_str());

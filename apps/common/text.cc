@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -74,7 +75,7 @@ std::string LatencyChart(const Histogram& histogram) {
   return out;
 }
 
-std::string FactsText(const std::vector<std::pair<std::string, std::string>>& facts) {
+std::string FactsText(const Facts& facts) {
   std::size_t widest = 0;
   for (const auto& [key, value] : facts) widest = std::max(widest, key.size());
   std::string out;

@@ -3,9 +3,8 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "apps/common/facts.h"
 #include "transport/base/histogram.h"
 
 namespace oxmem::apps {
@@ -27,7 +26,7 @@ std::string LatencyLine(const Histogram& histogram);
 std::string LatencyChart(const Histogram& histogram);
 
 // Two columns, the first as wide as its longest word: "size       8G\nprotocol   1.1\n".
-std::string FactsText(const std::vector<std::pair<std::string, std::string>>& facts);
+std::string FactsText(const Facts& facts);
 
 }  // namespace oxmem::apps
 

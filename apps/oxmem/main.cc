@@ -1,0 +1,85 @@
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "apps/common/cli.h"
+#include "apps/common/version.h"
+#include "apps/oxmem/command.h"
+
+namespace oxmem::apps {
+namespace {
+
+constexpr char kDescription[] =
+    "Memory of other machines: serve it, look at it, measure it.\n"
+    "\n"
+    "A SOURCE says where memory is:\n"
+    "  mem:?size=1G                            memory of this process, to try things out\n"
+    "  tloe://IFACE/MAC?size=8G                an OmniXtend endpoint on Ethernet\n"
+    "  tloe+udp://HOST:PORT?size=8G            the same frames in UDP\n"
+    "  unix:/path.sock?region=NAME             a node on this host: its memory itself, no copies\n"
+    "  shm://NAME                              shared memory of this host\n"
+    "  stripe:(SOURCE,SOURCE)?chunk=64K        one region over several sources\n"
+    "  mirror:(SOURCE,SOURCE)                  one region, a copy in each source\n"
+    "Sizes take K, M, G and T, powers of 1024. oxmem-sources(7) has all keys.\n";
+
+// The words that could stand first: a mistyped command deserves better than "not expected".
+std::string CommandNames(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", command->get_name());
+  }
+  return names;
+}
+
+bool IsCommand(const CLI::App& app, std::string_view word) {
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == word) return true;
+  }
+  return false;
+}
+
+int WrongUsage(const CLI::App& app, const CLI::ParseError& error) {
+  std::string program = app.get_name();
+  for (const CLI::App* command : app.get_subcommands()) {
+    absl::StrAppend(&program, " ", command->get_name());
+  }
+  return Fail(program, absl::InvalidArgumentError(
+                           absl::StrCat(error.what(), " (see ", program, " --help)")));
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app(kDescription, "oxmem");
+  app.set_version_flag("--version", absl::StrCat("oxmem ", kVersion), "Print the version and exit");
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.require_subcommand(1);
+  Run run;
+  AddBenchCommand(app, run);
+  AddInfoCommand(app, run);
+  AddPingCommand(app, run);
+  AddServeCommand(app, run);
+  AddStatsCommand(app, run);
+  if (argc > 1 && argv[1][0] != '-' && !IsCommand(app, argv[1])) {
+    return Fail("oxmem", absl::InvalidArgumentError(absl::StrCat(
+                             "there is no command \"", argv[1],
+                             "\" in this version; the commands are ", CommandNames(app))));
+  }
+  if (argc == 1) {
+    return Fail("oxmem", absl::InvalidArgumentError(absl::StrCat(
+                             "a command is missing: ", CommandNames(app), " (see oxmem --help)")));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
+    return WrongUsage(app, error);
+  }
+  return run();
+}
+
+}  // namespace
+}  // namespace oxmem::apps
+
+int main(int argc, char** argv) { return oxmem::apps::Main(argc, argv); }

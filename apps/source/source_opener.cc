@@ -1,0 +1,62 @@
+#include "apps/source/source_opener.h"
+
+#include "absl/strings/str_cat.h"
+#include "apps/source/tloe_facts.h"
+#include "oxmem/channel/tloe_source.h"
+#include "transport/base/status.h"
+#include "transport/local/memory_source.h"
+
+namespace oxmem::apps {
+namespace {
+
+using transport::Source;
+
+class MemoryOpener final : public SourceOpener {
+ public:
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+    OXMEM_ASSIGN_OR_RETURN(transport::MemorySource memory, transport::MemorySource::Create(source));
+    return std::unique_ptr<SourceOpener>(new MemoryOpener(std::move(memory)));
+  }
+  absl::StatusOr<OpenedSource> Open() override { return OpenedSource{memory_.OpenChannel(), {}}; }
+
+ private:
+  explicit MemoryOpener(transport::MemorySource memory) : memory_(std::move(memory)) {}
+  transport::MemorySource memory_;
+};
+
+// Every channel is a connection of its own, on a virtual channel that is free on this host.
+class TloeOpener final : public SourceOpener {
+ public:
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+    OXMEM_RETURN_IF_ERROR(channel::ParseTloeSource(source).status());
+    return std::unique_ptr<SourceOpener>(new TloeOpener(source));
+  }
+  absl::StatusOr<OpenedSource> Open() override {
+    OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<channel::TloeChannel> opened,
+                           channel::OpenTloe(source_));
+    Facts facts = TloeFacts(*opened, source_);
+    return OpenedSource{std::move(opened), std::move(facts)};
+  }
+
+ private:
+  explicit TloeOpener(Source source) : source_(std::move(source)) {}
+  Source source_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SourceOpener>> SourceOpener::Create(const Source& source) {
+  if (source.scheme == "mem") return MemoryOpener::Create(source);
+  if (source.scheme == "tloe" || source.scheme == "tloe+udp") return TloeOpener::Create(source);
+  return absl::InvalidArgumentError(absl::StrCat("source \"", source.Format(),
+                                                 "\": unknown scheme \"", source.scheme,
+                                                 "\" (known: mem, tloe, tloe+udp)"));
+}
+
+absl::StatusOr<OpenedSource> OpenSource(const std::string& text) {
+  OXMEM_ASSIGN_OR_RETURN(const Source source, transport::ParseSource(text));
+  OXMEM_ASSIGN_OR_RETURN(const std::unique_ptr<SourceOpener> opener, SourceOpener::Create(source));
+  return opener->Open();
+}
+
+}  // namespace oxmem::apps
