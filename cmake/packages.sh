@@ -1,8 +1,9 @@
 # The Debian packages oxmem needs, and how the scripts install them. Sourced by ./check and ./quickstart.
 
 build_packages=(g++ cmake ninja-build pkg-config libabsl-dev libcli11-dev libspdlog-dev libfmt-dev
-  nlohmann-json3-dev libfuse3-dev)
-test_packages=(python3 libgtest-dev libgmock-dev libbenchmark-dev iproute2 fuse3)
+  nlohmann-json3-dev libfuse3-dev libibverbs-dev librdmacm-dev)
+test_packages=(python3 libgtest-dev libgmock-dev libbenchmark-dev iproute2 fuse3
+  ibverbs-utils rdmacm-utils perftest qperf)
 cmake_arguments=()
 if command -v ccache >/dev/null; then
   cmake_arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)

@@ -1,0 +1,70 @@
+#ifndef RDMA_NEX_DATAGRAM_H_
+#define RDMA_NEX_DATAGRAM_H_
+
+#include <infiniband/verbs.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "rdma/nex/config.h"
+#include "rdma/nex/qp/frames.h"
+#include "rdma/nex/qp/work.h"
+#include "rdma/nex/wire.h"
+
+namespace oxmem::nex {
+
+inline constexpr std::uint32_t kMaxDatagramBytes = 4096;
+inline constexpr std::size_t kGrhBytes = 40;
+
+// One UD queue pair as a pure machine: a request becomes a packet and its completion at once, a
+// packet becomes a completed receive. Its owner locks, and moves the packets.
+class DatagramQp {
+ public:
+  explicit DatagramQp(const QpIdentity& identity) : identity_(identity) {}
+
+  struct Route {
+    Gid source{};
+    Gid destination{};
+    bool global = false;
+  };
+  struct Packet {
+    std::array<std::byte, kDatagramHeaderBytes> header;
+    IoBatch pieces;  // header and payload; the caller releases it
+  };
+
+  // Takes a request. 0 with the packet to send (none when packet->pieces.bytes is 0, because the
+  // request failed as a completion and the queue pair enters SQE), or the errno of ibv_post_send.
+  int Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route, Packet* packet);
+  void Flush(const ibv_send_wr& wr) { Complete(wr, 0, IBV_WC_WR_FLUSH_ERR); }
+
+  // Packets that fit no receive, key or length are dropped, as on a wire.
+  void OnPacket(const DatagramHeader& header, std::span<const std::byte> payload,
+                std::uint32_t queue_key, RegionTable& regions, ReceiveSource& receives);
+
+  std::vector<Completion>& completions() { return completions_; }
+  bool TakeSendFailed() { return std::exchange(send_failed_, false); }
+  bool TakeReceiveFailed() { return std::exchange(receive_failed_, false); }
+
+  void AddGroup(const Gid& group);
+  bool RemoveGroup(const Gid& group);
+  bool InGroup(const Gid& group) const;
+  bool multicast_joined() const { return !groups_.empty(); }
+
+ private:
+  void Complete(const ibv_send_wr& wr, std::uint32_t length, ibv_wc_status status);
+
+  const QpIdentity identity_;
+  std::array<std::byte, kMaxInlineBytes> inline_;
+  std::vector<Completion> completions_;
+  std::vector<Gid> groups_;
+  bool send_failed_ = false;
+  bool receive_failed_ = false;
+};
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_DATAGRAM_H_

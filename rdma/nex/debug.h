@@ -1,0 +1,21 @@
+#ifndef RDMA_NEX_DEBUG_H_
+#define RDMA_NEX_DEBUG_H_
+
+namespace oxmem::nex {
+
+// NEX_DEBUG: 0 quiet, 1 connections and errors, 2 every verb that makes or changes an object.
+extern int debug_level;
+
+[[gnu::format(printf, 1, 2)]] void DebugLine(const char* format, ...);
+
+// One line on stderr, once for each text.
+void Complain(const char* what);
+
+}  // namespace oxmem::nex
+
+#define NEX_DEBUG(level, ...)                                \
+  (__builtin_expect(::oxmem::nex::debug_level >= (level), 0) \
+       ? ::oxmem::nex::DebugLine(__VA_ARGS__)                \
+       : static_cast<void>(0))
+
+#endif  // RDMA_NEX_DEBUG_H_

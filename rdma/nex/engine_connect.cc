@@ -1,0 +1,209 @@
+// The engine's part for connections: listening, greeting, connecting, losing.
+//
+// One TCP connection serves a pair of queue pairs. The one with the smaller number connects (with
+// equal numbers the one with the smaller address); a queue pair whose peer is itself has a stream
+// to itself.
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "rdma/nex/debug.h"
+#include "rdma/nex/engine.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::size_t kMaxPending = 1024;
+constexpr Duration kGreetingTime = Duration::Seconds(10);
+constexpr int kConnectTries = 12;
+
+Gid LocalGid(const Config& config, const ibv_ah_attr& path) {
+  const std::size_t index = path.is_global != 0 ? path.grh.sgid_index : 0;
+  return config.addresses[index < config.addresses.size() ? index : 0].gid;
+}
+
+Gid RemoteGid(const Config& config, const ibv_ah_attr& path) {
+  Gid gid{};
+  if (path.is_global != 0) {
+    std::memcpy(gid.data(), path.grh.dgid.raw, gid.size());
+    return gid;
+  }
+  return GidOfLid(config.addresses[0].gid, path.dlid);
+}
+
+bool IsLocal(const Config& config, const Gid& gid) {
+  return std::any_of(config.addresses.begin(), config.addresses.end(),
+                     [&](const LocalAddress& address) { return address.gid == gid; });
+}
+
+}  // namespace
+
+void Engine::OpenStream(Qp* qp) {
+  const std::uint32_t own = qp->handle()->qp_num;
+  const std::uint32_t peer = qp->attributes.dest_qp_num;
+  const Gid local = LocalGid(config_, qp->attributes.ah_attr);
+  const Gid remote = RemoteGid(config_, qp->attributes.ah_attr);
+  const bool connects = own != peer ? own < peer : local < remote;
+  qp->connect_tries = 0;
+  qp->connect_at = Instant::Never();
+  if (own == peer && IsLocal(config_, remote)) {
+    if (qp->stream.OpenToSelf()) {
+      Watch(qp);
+      qp->machine->Attach();
+    }
+  } else if (connects) {
+    TryConnect(qp);
+  } else if (qp->held.valid()) {
+    AdoptLocked(qp, std::move(qp->held), qp->held_hello);
+  }
+  SetTimer(qp);
+}
+
+void Engine::TryConnect(Qp* qp) {
+  const std::uint32_t peer = qp->attributes.dest_qp_num;
+  const Gid remote = RemoteGid(config_, qp->attributes.ah_attr);
+  const auto port = static_cast<std::uint16_t>(config_.base_port + (peer >> kSlotShift));
+  const Handshake handshake(qp->handle()->qp_num, peer, Random(), config_.secret);
+  if ((peer >> kSlotShift) < kSlots &&
+      qp->stream.Connect(LocalGid(config_, qp->attributes.ah_attr), remote, port, handshake)) {
+    NEX_DEBUG(1, "queue pair 0x%x connects to %s port %u, queue pair 0x%x", qp->handle()->qp_num,
+              GidText(remote).c_str(), port, peer);
+    Watch(qp);
+    return;
+  }
+  StreamEnded(qp, false);
+}
+
+void Engine::Watch(Qp* qp) {
+  epoll_event event{};
+  event.events = EPOLLIN | (qp->stream.wants_write() ? EPOLLOUT : 0u);
+  event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kQp)} << 32 | qp->index;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, qp->stream.fd(), &event);
+  qp->watching_writes = qp->stream.wants_write();
+}
+
+void Engine::SetInterest(Qp* qp) {
+  const bool wanted = qp->stream.wants_write();
+  if (wanted == qp->watching_writes) return;
+  qp->watching_writes = wanted;
+  epoll_event event{};
+  event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kQp)} << 32 | qp->index;
+  const int fd = qp->stream.write_fd();
+  if (fd == qp->stream.fd()) {
+    event.events = EPOLLIN | (wanted ? EPOLLOUT : 0u);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+  } else {
+    event.events = EPOLLOUT;
+    epoll_ctl(epoll_.get(), wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event);
+  }
+}
+
+void Engine::StreamEnded(Qp* qp, bool was_open) {
+  qp->stream.Close(false);
+  if (was_open) {
+    NEX_DEBUG(1, "queue pair 0x%x lost its peer", qp->handle()->qp_num);
+    qp->machine->Detach(Now());
+  } else if (qp->connect_tries < kConnectTries && !qp->machine->failed()) {
+    // The peer's process may be just about to be ready; the waiting doubles up to 0.6 s.
+    const std::int64_t wait_ms = std::int64_t{5} << std::min(qp->connect_tries, 7);
+    ++qp->connect_tries;
+    const std::uint32_t own = qp->handle()->qp_num;
+    const std::uint32_t peer = qp->attributes.dest_qp_num;
+    if (own <= peer) qp->connect_at = Now() + Duration::Milliseconds(wait_ms);
+  }
+  Deliver(qp);
+  SetTimer(qp);
+}
+
+void Engine::CloseStream(Qp* qp) {
+  if (qp->machine && qp->stream.state() == Stream::State::kOpen) {
+    qp->stream.Write(*qp->machine, true);
+  }
+  qp->stream.Close(true);
+  qp->held.Reset();
+  qp->connect_at = Instant::Never();
+  if (qp->own_receives) qp->own_receives->Forget(qp);
+  if (qp->srq != nullptr) qp->srq->queue->Forget(qp);
+  const std::lock_guard lock(timers_mutex_);
+  if (!qp->timer.is_never()) timers_.erase({qp->timer, qp});
+  qp->timer = Instant::Never();
+}
+
+void Engine::AcceptAll(std::size_t listener) {
+  for (;;) {
+    UniqueFd fd(
+        accept4(listeners_[listener].get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd.valid()) return;
+    const std::lock_guard lock(pending_mutex_);
+    if (pending_.size() >= kMaxPending) continue;
+    const int number = fd.get();
+    pending_[number] = {std::move(fd), {}, 0, Now() + kGreetingTime};
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kPending)} << 32 |
+                     static_cast<std::uint32_t>(number);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event);
+  }
+}
+
+void Engine::ReadPending(int number) {
+  UniqueFd fd;
+  std::array<std::byte, kGreetingBytes> bytes;
+  {
+    const std::lock_guard lock(pending_mutex_);
+    const auto found = pending_.find(number);
+    if (found == pending_.end()) return;
+    Pending& pending = found->second;
+    const ssize_t got =
+        recv(number, pending.bytes.data() + pending.have, kGreetingBytes - pending.have, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got > 0) pending.have += static_cast<std::size_t>(got);
+    if (got > 0 && pending.have < kGreetingBytes) return;
+    fd = std::move(pending.fd);
+    bytes = pending.bytes;
+    pending_.erase(found);
+    if (got <= 0) return;
+  }
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
+  const auto hello = DecodeGreeting(std::span<const std::byte, kGreetingBytes>(bytes));
+  if (hello && hello->type == GreetingType::kHello) AttachIncoming(std::move(fd), *hello);
+}
+
+void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
+  Qp* qp = FindQp(hello.destination_qpn);
+  if (qp == nullptr) return;
+  const std::lock_guard lock(qp->mutex);
+  if (!qp->alive || !qp->machine || qp->handle()->qp_num != hello.destination_qpn) return;
+  switch (qp->state.load()) {
+    case IBV_QPS_RESET:
+    case IBV_QPS_INIT:
+      qp->held = std::move(fd);
+      qp->held_hello = hello;
+      return;
+    case IBV_QPS_RTR:
+    case IBV_QPS_RTS:
+    case IBV_QPS_SQD:
+      AdoptLocked(qp, std::move(fd), hello);
+      return;
+    default:
+      return;
+  }
+}
+
+bool Engine::AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello) {
+  if (qp->stream.state() != Stream::State::kClosed || qp->machine->gone()) return false;
+  const Handshake handshake(qp->handle()->qp_num, qp->attributes.dest_qp_num, Random(),
+                            config_.secret);
+  if (!qp->stream.Accept(std::move(fd), handshake, hello)) {
+    NEX_DEBUG(1, "queue pair 0x%x refused a connection of queue pair 0x%x", qp->handle()->qp_num,
+              hello.source_qpn);
+    return false;
+  }
+  Watch(qp);
+  return true;
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,232 @@
+// The engine's part for unreliable datagrams: UDP packets on the port of the process, and
+// multicast packets on a port that all processes share.
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "rdma/nex/debug.h"
+#include "rdma/nex/engine.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::uint32_t kMulticastQpn = 0xffffff;
+constexpr int kDatagramBuffer = 4 << 20;
+
+bool IsMulticast(const Gid& gid) {
+  if (gid[0] == 0xff) return true;
+  return gid[0] == 0 && gid[10] == 0xff && (gid[12] & 0xf0) == 0xe0;
+}
+
+Gid GidOf(const ibv_gid& raw) {
+  Gid gid;
+  std::memcpy(gid.data(), raw.raw, gid.size());
+  return gid;
+}
+
+}  // namespace
+
+bool Engine::ListenForDatagrams(const LocalAddress& address, std::uint32_t slot, int* error) {
+  UniqueFd fd(socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const sockaddr_in6 local =
+      AddressOf(address.gid, static_cast<std::uint16_t>(config_.base_port + slot));
+  if (!fd.valid() || bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local)) {
+    *error = errno;
+    return false;
+  }
+  // Bursts of a fast sender should find room; the system may grant less.
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kDatagramBuffer, sizeof kDatagramBuffer);
+  if (address.gid[0] == 0) {
+    ip_mreqn request{};
+    request.imr_ifindex = static_cast<int>(address.interface_index);
+    std::memcpy(&request.imr_address, &address.gid[12], 4);
+    setsockopt(fd.get(), IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request);
+  } else {
+    const int index = static_cast<int>(address.interface_index);
+    setsockopt(fd.get(), IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof index);
+  }
+  datagram_fds_.push_back(std::move(fd));
+  return true;
+}
+
+int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
+  if (qp->state == IBV_QPS_ERR || qp->state == IBV_QPS_SQE) {
+    qp->datagrams->Flush(wr);
+    return 0;
+  }
+  const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
+  if (ah == nullptr || ah->base.pd != qp->handle()->pd) return EINVAL;
+  const ibv_ah_attr& path = ah->attributes;
+  const std::size_t source = path.is_global != 0 ? path.grh.sgid_index : 0;
+  DatagramQp::Route route;
+  route.global = path.is_global != 0;
+  route.source = config_.addresses[source].gid;
+  route.destination =
+      route.global ? GidOf(path.grh.dgid) : GidOfLid(config_.addresses[0].gid, path.dlid);
+  // A queue key with the top bit set means: the one of this queue pair (InfiniBand 10.2.5).
+  ibv_send_wr request = wr;
+  if ((request.wr.ud.remote_qkey & 0x80000000u) != 0) {
+    request.wr.ud.remote_qkey = qp->attributes.qkey;
+  }
+  DatagramQp::Packet packet;
+  const int error = qp->datagrams->Post(request, *regions_, route, &packet);
+  if (error != 0 || packet.pieces.bytes == 0) return error;
+  const bool multicast = IsMulticast(route.destination);
+  const std::uint32_t qpn = request.wr.ud.remote_qpn;
+  const std::uint32_t port =
+      config_.base_port + (multicast ? kSlots : (qpn >> kSlotShift) & (kSlots - 1));
+  sockaddr_in6 to = AddressOf(route.destination, static_cast<std::uint16_t>(port));
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
+  message.msg_iov = packet.pieces.pieces.data();
+  message.msg_iovlen = static_cast<std::size_t>(packet.pieces.piece_count);
+  // Nobody learns whether a datagram arrives, so a failure to send is a lost packet.
+  if (sendmsg(datagram_fds_[source].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    NEX_DEBUG(2, "datagram lost: %s", strerror(errno));
+  }
+  packet.pieces.Release();
+  return 0;
+}
+
+void Engine::DeliverDatagrams(Qp* qp) {
+  for (const Completion& done : qp->datagrams->completions()) {
+    PushCompletion(done.receive ? qp->recv_cq : qp->send_cq, done.wc, done.solicited);
+  }
+  qp->datagrams->completions().clear();
+  if (qp->datagrams->TakeSendFailed() && qp->state == IBV_QPS_RTS) {
+    qp->state = IBV_QPS_SQE;
+    qp->handle()->state = IBV_QPS_SQE;
+  }
+  if (qp->datagrams->TakeReceiveFailed()) EnterError(qp);
+}
+
+void Engine::ReceiveDatagrams(std::size_t socket) {
+  std::array<std::byte, kDatagramHeaderBytes + kMaxDatagramBytes + 1> packet;
+  for (int i = 0; i < 64; ++i) {
+    const ssize_t got =
+        recv(datagram_fds_[socket].get(), packet.data(), packet.size(), MSG_DONTWAIT);
+    if (got < 0) return;
+    RouteDatagram(std::span<const std::byte>(packet).first(static_cast<std::size_t>(got)));
+  }
+}
+
+void Engine::RouteDatagram(std::span<const std::byte> packet) {
+  if (packet.size() < kDatagramHeaderBytes) return;
+  const auto header = DecodeDatagram(packet.first<kDatagramHeaderBytes>());
+  if (!header) return;
+  const auto payload = packet.subspan(kDatagramHeaderBytes);
+  const auto deliver = [&](Qp* qp, std::uint32_t qpn) {
+    const std::lock_guard lock(qp->mutex);
+    if (!qp->alive || !qp->datagrams || !qp->receives) return;
+    if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) return;
+    qp->datagrams->OnPacket(*header, payload, qp->attributes.qkey, *regions_, *qp->receives);
+    DeliverDatagrams(qp);
+  };
+  if (header->destination_qpn != kMulticastQpn) {
+    Qp* qp = FindQp(header->destination_qpn);
+    if (qp != nullptr) deliver(qp, header->destination_qpn);
+    return;
+  }
+  std::vector<Qp*> members;
+  {
+    const std::lock_guard lock(groups_mutex_);
+    const auto found = groups_.find(header->destination_gid);
+    if (found != groups_.end()) members = found->second;
+  }
+  for (Qp* qp : members) {
+    const std::uint32_t qpn = qp->handle()->qp_num;
+    if (qpn != header->source_qpn) deliver(qp, qpn);
+  }
+}
+
+int Engine::OpenMulticast() {
+  if (multicast_open_) return 0;
+  const auto port = static_cast<std::uint16_t>(config_.base_port + kSlots);
+  for (const int family : {AF_INET, AF_INET6}) {
+    UniqueFd fd(socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const int one = 1;
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kDatagramBuffer, sizeof kDatagramBuffer);
+    if (family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    sockaddr_in6 v6{};
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    const bool bound = family == AF_INET
+                           ? bind(fd.get(), reinterpret_cast<const sockaddr*>(&v4), sizeof v4) == 0
+                           : bind(fd.get(), reinterpret_cast<const sockaddr*>(&v6), sizeof v6) == 0;
+    if (!bound) return errno;
+    // Only groups this socket joined: other programs' groups on the port are not ours.
+    const int off = 0;
+    if (family == AF_INET) setsockopt(fd.get(), IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof off);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kDatagrams)} << 32 |
+                     static_cast<std::uint32_t>(datagram_fds_.size());
+    const int number = fd.get();
+    datagram_fds_.push_back(std::move(fd));
+    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event);
+  }
+  multicast_open_ = true;
+  return 0;
+}
+
+int Engine::ChangeMembership(const Gid& group, bool join) {
+  const std::size_t first = config_.addresses.size();
+  const int index = static_cast<int>(config_.addresses[0].interface_index);
+  if (group[0] == 0xff) {
+    ipv6_mreq request{};
+    std::memcpy(&request.ipv6mr_multiaddr, group.data(), 16);
+    request.ipv6mr_interface = static_cast<unsigned>(index);
+    const int option = join ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP;
+    return setsockopt(datagram_fds_[first + 1].get(), IPPROTO_IPV6, option, &request,
+                      sizeof request) == 0
+               ? 0
+               : errno;
+  }
+  ip_mreqn request{};
+  std::memcpy(&request.imr_multiaddr, &group[12], 4);
+  request.imr_ifindex = index;
+  const int option = join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP;
+  return setsockopt(datagram_fds_[first].get(), IPPROTO_IP, option, &request, sizeof request) == 0
+             ? 0
+             : errno;
+}
+
+int Engine::JoinGroup(Qp* qp, const Gid& group) {
+  if (!IsMulticast(group)) return EINVAL;
+  const std::lock_guard lock(groups_mutex_);
+  if (const int error = OpenMulticast(); error != 0) return error;
+  std::vector<Qp*>& members = groups_[group];
+  if (members.empty()) {
+    if (const int error = ChangeMembership(group, true); error != 0) {
+      groups_.erase(group);
+      return error;
+    }
+  }
+  members.push_back(qp);
+  qp->datagrams->AddGroup(group);
+  return 0;
+}
+
+int Engine::LeaveGroup(Qp* qp, const Gid& group) {
+  const std::lock_guard lock(groups_mutex_);
+  if (!qp->datagrams->RemoveGroup(group)) return EINVAL;
+  std::vector<Qp*>& members = groups_[group];
+  members.erase(std::find(members.begin(), members.end(), qp));
+  if (members.empty()) {
+    groups_.erase(group);
+    ChangeMembership(group, false);
+  }
+  return 0;
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,51 @@
+#ifndef RDMA_NEX_HANDSHAKE_H_
+#define RDMA_NEX_HANDSHAKE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "rdma/nex/wire.h"
+
+namespace oxmem::nex {
+
+// The greeting of one connection, from one side. Pure: nonces come from the caller.
+//
+//   connecting: Hello() --> OnWelcome(): Confirm or refusal
+//   accepting:  OnHello(): Welcome or refusal --> OnConfirm(): open or refusal
+//
+// Each side proves with a keyed hash over both nonces that it knows the secret; the nonces make
+// every proof good for one connection only. Without a secret the proofs are 0.
+class Handshake {
+ public:
+  Handshake() = default;
+  Handshake(std::uint32_t own_qpn, std::uint32_t peer_qpn, std::uint64_t nonce,
+            const std::string& secret);
+
+  Greeting Hello() const;
+  std::optional<Greeting> OnHello(const Greeting& hello);
+  std::optional<Greeting> OnWelcome(const Greeting& welcome);
+  bool OnConfirm(const Greeting& confirm) const;
+
+  bool accepting() const { return accepting_; }
+
+ private:
+  std::uint64_t Proof(GreetingType type, std::uint64_t first, std::uint64_t second) const;
+  Greeting Make(GreetingType type) const;
+  bool Fits(const Greeting& greeting, GreetingType type) const;
+
+  std::uint32_t own_qpn_ = 0;
+  std::uint32_t peer_qpn_ = 0;
+  std::uint64_t nonce_ = 0;
+  std::uint64_t peer_nonce_ = 0;
+  std::uint64_t key_[2] = {0, 0};
+  bool keyed_ = false;
+  bool accepting_ = false;
+};
+
+// SipHash-2-4, the keyed hash of the proofs.
+std::uint64_t KeyedHash(const std::uint64_t (&key)[2], const void* data, std::size_t size);
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_HANDSHAKE_H_

@@ -1,0 +1,139 @@
+#include "rdma/nex/library.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+
+#include <cstring>
+
+#include "rdma/nex/debug.h"
+
+namespace oxmem::nex {
+namespace {
+
+// The one global object of the library: a preloaded library has no other place to start from.
+std::atomic<Library*> current{nullptr};
+std::mutex* creation = new std::mutex;
+
+std::atomic<const ibv_device*> devices[8];  // of this process and, after forks, of its parents
+
+std::uint32_t RandomKey() { return static_cast<std::uint32_t>(Engine::Random()); }
+
+}  // namespace
+
+Library::Library(const Config& config)
+    : config_(config), regions_(kMaxRegions, RandomKey), engine_(config_, &regions_) {
+  ibv_device& device = device_.base;
+  device.node_type = IBV_NODE_CA;
+  device.transport_type = IBV_TRANSPORT_IB;
+  std::strncpy(device.name, config_.device.c_str(), sizeof device.name - 1);
+  std::strncpy(device.dev_name, "uverbs0", sizeof device.dev_name - 1);
+  std::strncpy(device.dev_path, "/sys/class/infiniband_verbs/uverbs0", sizeof device.dev_path - 1);
+  const std::string path = "/sys/class/infiniband/" + config_.device;
+  std::strncpy(device.ibdev_path, path.c_str(), sizeof device.ibdev_path - 1);
+  for (auto& known : devices) {
+    const ibv_device* empty = nullptr;
+    if (known.compare_exchange_strong(empty, &device_.base)) break;
+  }
+}
+
+bool IsOurs(const ibv_device* device) {
+  if (device == nullptr) return false;
+  for (const auto& known : devices) {
+    if (known.load(std::memory_order_relaxed) == device) return true;
+  }
+  return false;
+}
+
+void Library::InChild() {
+  creation = new std::mutex;  // the old one may be locked by a thread that is not here
+  if (Library* library = current.exchange(nullptr); library != nullptr) {
+    library->engine_.AbandonInChild();
+  }
+}
+
+Library* Library::Get() {
+  if (Library* library = current.load(std::memory_order_acquire); library != nullptr) {
+    return library;
+  }
+  const std::lock_guard lock(*creation);
+  if (Library* library = current.load(); library != nullptr) return library;
+  std::string error;
+  const auto config = ReadConfig(&error);
+  if (!config) {
+    Complain(error.c_str());
+    errno = EINVAL;
+    return nullptr;
+  }
+  debug_level = config->debug;
+  static const int registered = pthread_atfork(nullptr, nullptr, &Library::InChild);
+  static_cast<void>(registered);
+  auto* library = new Library(*config);
+  current.store(library, std::memory_order_release);
+  return library;
+}
+
+int Library::StartEngine() {
+  const std::lock_guard lock(mutex_);
+  std::string error;
+  const int result = engine_.Start(&error);
+  if (result != 0) Complain(error.c_str());
+  return result;
+}
+
+void Library::AddSharedQueue(Srq* srq) {
+  const std::lock_guard lock(mutex_);
+  for (std::size_t i = 0; i < shared_queues_.size(); ++i) {
+    if (shared_queues_[i] != nullptr) continue;
+    shared_queues_[i] = srq;
+    srq->number = static_cast<std::uint32_t>(i + 1);
+    return;
+  }
+  shared_queues_.push_back(srq);
+  srq->number = static_cast<std::uint32_t>(shared_queues_.size());
+}
+
+void Library::RemoveSharedQueue(Srq* srq) {
+  const std::lock_guard lock(mutex_);
+  if (srq->number != 0) shared_queues_[srq->number - 1] = nullptr;
+}
+
+Srq* Library::FindSharedQueue(std::uint32_t number) {
+  const std::lock_guard lock(mutex_);
+  return number == 0 || number > shared_queues_.size() ? nullptr : shared_queues_[number - 1];
+}
+
+Xrcd* Library::OpenXrcDomain(dev_t device, ino_t inode, int flags, int* error) {
+  const std::lock_guard lock(mutex_);
+  if (inode != 0) {
+    for (Xrcd* known : xrc_domains_) {
+      if (known->device != device || known->inode != inode) continue;
+      if ((flags & O_EXCL) != 0) {
+        *error = EEXIST;
+        return nullptr;
+      }
+      ++known->opens;
+      return known;
+    }
+    if ((flags & O_CREAT) == 0) {
+      *error = ENOENT;
+      return nullptr;
+    }
+  }
+  auto* xrcd = new Xrcd;
+  xrcd->device = device;
+  xrcd->inode = inode;
+  xrc_domains_.push_back(xrcd);
+  return xrcd;
+}
+
+bool Library::CloseXrcDomain(Xrcd* xrcd) {
+  const std::lock_guard lock(mutex_);
+  if (xrcd->opens == 1 && xrcd->users.load() != 0) return false;
+  if (--xrcd->opens > 0) return true;
+  std::erase(xrc_domains_, xrcd);
+  delete xrcd;
+  return true;
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,193 @@
+#ifndef RDMA_NEX_OBJECTS_H_
+#define RDMA_NEX_OBJECTS_H_
+
+#include <infiniband/verbs.h>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "rdma/nex/datagram.h"
+#include "rdma/nex/event_queue.h"
+#include "rdma/nex/qp/queue_pair.h"
+#include "rdma/nex/receive_queue.h"
+#include "rdma/nex/stream.h"
+
+// The objects behind the handles of the verbs. Each begins with the structure that programs see,
+// so a handle and its object are the same address. Lock order: Qp, ReceiveQueue, Cq, Channel.
+namespace oxmem::nex {
+
+struct Cq;
+struct Qp;
+
+struct Context {
+  EventQueue<ibv_async_event> events;
+  std::atomic<int> users{0};  // objects made from it
+  verbs_context verbs{};
+
+  static Context* From(ibv_context* context) {
+    auto* verbs = reinterpret_cast<char*>(context) - offsetof(verbs_context, context);
+    return reinterpret_cast<Context*>(verbs - offsetof(Context, verbs));
+  }
+};
+
+struct Pd {
+  ibv_pd base{};
+  std::uint32_t domain = 0;
+  Pd* parent = nullptr;  // of a parent domain
+  std::atomic<int> users{0};
+};
+
+struct Mr {
+  ibv_mr base{};
+  Region* region = nullptr;
+  std::uint32_t access = 0;
+  std::uint64_t first = 0;
+};
+
+struct Mw {
+  ibv_mw base{};
+  Region* region = nullptr;
+};
+
+struct Channel {
+  ibv_comp_channel base{};
+  EventQueue<Cq*> events;
+};
+
+// A completion as it lies in a queue.
+struct CqEntry {
+  ibv_wc wc;
+  std::uint64_t time_ns;
+};
+
+struct Cq {
+  ibv_cq_ex base{};
+  std::mutex mutex;
+  std::vector<CqEntry> ring;  // capacity base.cqe
+  std::size_t head = 0;
+  std::size_t count = 0;
+  bool armed = false;
+  bool solicited_only = false;
+  bool overrun = false;
+  bool ignore_overrun = false;
+  bool timestamps = false;
+  std::uint32_t reported = 0;  // channel events handed to the program
+  std::uint32_t async_reported = 0;
+  CqEntry current{};  // what the extended readers look at
+  std::atomic<int> users{0};
+  // The first few queue pairs of this queue are polled directly, without epoll.
+  static constexpr int kDirect = 4;
+  std::array<std::atomic<Qp*>, kDirect> direct{};
+  std::atomic<int> attached{0};
+  std::uint32_t empty_polls = 0;
+};
+
+struct Srq {
+  ibv_srq base{};
+  std::unique_ptr<ReceiveQueue> queue;
+  std::uint32_t number = 0;
+  Cq* cq = nullptr;  // of an XRC queue
+  ibv_xrcd* xrcd = nullptr;
+  std::atomic<int> users{0};
+  std::uint32_t async_reported = 0;
+};
+
+struct Xrcd {
+  ibv_xrcd base{};
+  dev_t device = 0;
+  ino_t inode = 0;
+  int opens = 1;
+  std::atomic<int> users{0};
+};
+
+struct Ah {
+  ibv_ah base{};
+  ibv_ah_attr attributes{};
+};
+
+// How a queue pair reaches a receive queue: remembers itself as the waiter.
+class QpReceives : public ReceiveSource {
+ public:
+  QpReceives(Qp* qp, ReceiveQueue* queue, Srq* shared) : qp_(qp), queue_(queue), shared_(shared) {}
+  bool Take(ReceiveWork* work) override;
+  std::uint32_t domain() const override { return queue_->domain(); }
+  ReceiveQueue* queue() const { return queue_; }
+  Srq* shared() const { return shared_; }
+
+ private:
+  Qp* const qp_;
+  ReceiveQueue* const queue_;
+  Srq* const shared_;
+};
+
+class XrcQueues : public SharedQueueFinder {
+ public:
+  explicit XrcQueues(Qp* qp) : qp_(qp) {}
+  ReceiveSource* FindSharedQueue(std::uint32_t number) override;
+  void Forget();
+
+ private:
+  Qp* const qp_;
+  std::vector<std::unique_ptr<QpReceives>> known_;
+};
+
+// A queue pair. The objects of an index live as long as the process and are used again, so a
+// stale handle finds a queue pair that is not alive instead of freed memory.
+struct Qp {
+  ibv_qp_ex base{};
+  std::mutex mutex;  // guards everything below that is not atomic
+  std::uint32_t index = 0;
+  std::atomic<bool> alive{false};
+  std::atomic<ibv_qp_state> state{IBV_QPS_RESET};
+  ibv_qp_attr attributes{};
+  ibv_qp_init_attr init{};
+  Pd* pd = nullptr;
+  Cq* send_cq = nullptr;
+  Cq* recv_cq = nullptr;
+  Srq* srq = nullptr;
+  Xrcd* xrcd = nullptr;
+  std::unique_ptr<ReceiveQueue> own_receives;
+  std::unique_ptr<QpReceives> receives;
+  std::unique_ptr<XrcQueues> xrc;
+  std::unique_ptr<QueuePair> machine;     // connected types
+  std::unique_ptr<DatagramQp> datagrams;  // UD
+  Stream stream;
+  UniqueFd held;  // a peer that greeted before this queue pair was ready to receive
+  Greeting held_hello;
+  Instant connect_at = Instant::Never();  // next attempt
+  int connect_tries = 0;
+  Instant timer = Instant::Never();  // what the engine has for it
+  std::atomic<bool> listed{false};   // in the engine's list of delayed acknowledgements
+  std::uint32_t async_reported = 0;
+  bool drain_notify = false;
+  bool watching_writes = false;
+  // The ibv_wr_* builders.
+  struct Builder {
+    std::vector<ibv_send_wr> works;
+    std::vector<std::vector<ibv_sge>> sges;
+    std::vector<std::vector<std::byte>> copies;
+    int error = 0;
+  };
+  std::unique_ptr<Builder> builder;
+
+  ibv_qp* handle() { return &base.qp_base; }
+  static Qp* From(ibv_qp* qp) { return reinterpret_cast<Qp*>(qp); }
+  bool connected_type() const { return machine != nullptr; }
+};
+
+// Completion queues (completion_queue.cc). Push is called with the queue pair's lock held.
+void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited);
+int PopCompletions(Cq* cq, int max, CqEntry* out);
+
+// Reports an asynchronous event of a context.
+void PushAsync(ibv_context* context, const ibv_async_event& event);
+void PushQpEvent(Qp* qp, ibv_event_type type);
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_OBJECTS_H_

@@ -1,0 +1,280 @@
+// The exported verbs on objects: on nex0's own to their implementation, on others to the real
+// library. A null handle is refused here, with the errno of the manual.
+#include <errno.h>
+#include <infiniband/verbs.h>
+
+#include <cstring>
+
+#include "rdma/nex/library.h"
+#include "rdma/nex/preload/real.h"
+#include "rdma/nex/verbs/operations.h"
+
+#undef ibv_reg_mr
+#undef ibv_reg_mr_iova
+
+namespace nex = oxmem::nex;
+
+namespace {
+
+template <typename Handle>
+bool Ours(const Handle* handle) {
+  return handle != nullptr && nex::IsOurs(handle->context);
+}
+
+std::nullptr_t Null(int error) {
+  errno = error;
+  return nullptr;
+}
+
+nex::Gid GidOf(const ibv_gid* raw) {
+  nex::Gid gid;
+  std::memcpy(gid.data(), raw->raw, gid.size());
+  return gid;
+}
+
+}  // namespace
+
+#define NEX_NULL_POINTER(handle) \
+  if ((handle) == nullptr) return Null(EINVAL)
+#define NEX_NULL_CODE(handle) \
+  if ((handle) == nullptr) return EINVAL
+
+NEX_EXPORT ibv_pd* ibv_alloc_pd(ibv_context* context) {
+  NEX_NULL_POINTER(context);
+  return nex::IsOurs(context) ? nex::AllocPd(context) : NEX_REAL(ibv_alloc_pd)(context);
+}
+
+NEX_EXPORT int ibv_dealloc_pd(ibv_pd* pd) {
+  NEX_NULL_CODE(pd);
+  return Ours(pd) ? nex::DeallocPd(pd) : NEX_REAL(ibv_dealloc_pd)(pd);
+}
+
+NEX_EXPORT ibv_mr* ibv_reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) {
+  NEX_NULL_POINTER(pd);
+  if (!Ours(pd)) return NEX_REAL(ibv_reg_mr)(pd, address, length, access);
+  return nex::RegMr(pd, address, length, reinterpret_cast<std::uintptr_t>(address),
+                    static_cast<unsigned>(access));
+}
+
+NEX_EXPORT ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* address, std::size_t length,
+                                   std::uint64_t iova, int access) {
+  NEX_NULL_POINTER(pd);
+  if (!Ours(pd)) return NEX_REAL(ibv_reg_mr_iova)(pd, address, length, iova, access);
+  return nex::RegMr(pd, address, length, iova, static_cast<unsigned>(access));
+}
+
+NEX_EXPORT ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* address, std::size_t length,
+                                    std::uint64_t iova, unsigned access) {
+  NEX_NULL_POINTER(pd);
+  if (!Ours(pd)) return NEX_REAL(ibv_reg_mr_iova2)(pd, address, length, iova, access);
+  return nex::RegMr(pd, address, length, iova, access);
+}
+
+NEX_EXPORT ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length,
+                                     std::uint64_t iova, int fd, int access) {
+  NEX_NULL_POINTER(pd);
+  if (!Ours(pd)) return NEX_REAL(ibv_reg_dmabuf_mr)(pd, offset, length, iova, fd, access);
+  return Null(EOPNOTSUPP);
+}
+
+NEX_EXPORT int ibv_rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length,
+                            int access) {
+  NEX_NULL_CODE(mr);
+  if (!Ours(mr)) return NEX_REAL(ibv_rereg_mr)(mr, flags, pd, address, length, access);
+  return nex::ReregMr(mr, flags, pd, address, length, access);
+}
+
+NEX_EXPORT int ibv_dereg_mr(ibv_mr* mr) {
+  NEX_NULL_CODE(mr);
+  return Ours(mr) ? nex::DeregMr(mr) : NEX_REAL(ibv_dereg_mr)(mr);
+}
+
+NEX_EXPORT ibv_comp_channel* ibv_create_comp_channel(ibv_context* context) {
+  NEX_NULL_POINTER(context);
+  return nex::IsOurs(context) ? nex::CreateChannel(context)
+                              : NEX_REAL(ibv_create_comp_channel)(context);
+}
+
+NEX_EXPORT int ibv_destroy_comp_channel(ibv_comp_channel* channel) {
+  NEX_NULL_CODE(channel);
+  return Ours(channel) ? nex::DestroyChannel(channel) : NEX_REAL(ibv_destroy_comp_channel)(channel);
+}
+
+NEX_EXPORT ibv_cq* ibv_create_cq(ibv_context* context, int entries, void* cq_context,
+                                 ibv_comp_channel* channel, int vector) {
+  NEX_NULL_POINTER(context);
+  if (!nex::IsOurs(context)) {
+    return NEX_REAL(ibv_create_cq)(context, entries, cq_context, channel, vector);
+  }
+  ibv_cq_init_attr_ex attributes{};
+  attributes.cqe = entries < 0 ? 0 : static_cast<std::uint32_t>(entries);
+  attributes.cq_context = cq_context;
+  attributes.channel = channel;
+  attributes.comp_vector = static_cast<std::uint32_t>(vector);
+  return reinterpret_cast<ibv_cq*>(nex::CreateCqEx(context, &attributes));
+}
+
+NEX_EXPORT int ibv_resize_cq(ibv_cq* cq, int entries) {
+  NEX_NULL_CODE(cq);
+  return Ours(cq) ? nex::ResizeCq(cq, entries) : NEX_REAL(ibv_resize_cq)(cq, entries);
+}
+
+NEX_EXPORT int ibv_destroy_cq(ibv_cq* cq) {
+  NEX_NULL_CODE(cq);
+  return Ours(cq) ? nex::DestroyCq(cq) : NEX_REAL(ibv_destroy_cq)(cq);
+}
+
+NEX_EXPORT int ibv_get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
+  if (channel == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  return Ours(channel) ? nex::GetCqEvent(channel, cq, cq_context)
+                       : NEX_REAL(ibv_get_cq_event)(channel, cq, cq_context);
+}
+
+NEX_EXPORT void ibv_ack_cq_events(ibv_cq* cq, unsigned count) {
+  if (cq == nullptr) return;
+  Ours(cq) ? nex::AckCqEvents(cq, count) : NEX_REAL(ibv_ack_cq_events)(cq, count);
+}
+
+// The event names its object but not its context: objects of nex0 know theirs.
+NEX_EXPORT void ibv_ack_async_event(ibv_async_event* event) {
+  ibv_context* context = nullptr;
+  switch (event->event_type) {
+    case IBV_EVENT_CQ_ERR:
+      context = event->element.cq->context;
+      break;
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+    case IBV_EVENT_COMM_EST:
+    case IBV_EVENT_SQ_DRAINED:
+    case IBV_EVENT_PATH_MIG:
+    case IBV_EVENT_PATH_MIG_ERR:
+    case IBV_EVENT_QP_LAST_WQE_REACHED:
+      context = event->element.qp->context;
+      break;
+    case IBV_EVENT_SRQ_ERR:
+    case IBV_EVENT_SRQ_LIMIT_REACHED:
+      context = event->element.srq->context;
+      break;
+    default:
+      return;
+  }
+  nex::IsOurs(context) ? nex::AckAsyncEvent(event) : NEX_REAL(ibv_ack_async_event)(event);
+}
+
+NEX_EXPORT ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
+  NEX_NULL_POINTER(pd);
+  return Ours(pd) ? nex::CreateSrq(pd, attributes) : NEX_REAL(ibv_create_srq)(pd, attributes);
+}
+
+NEX_EXPORT int ibv_modify_srq(ibv_srq* srq, ibv_srq_attr* attributes, int mask) {
+  NEX_NULL_CODE(srq);
+  return Ours(srq) ? nex::ModifySrq(srq, attributes, mask)
+                   : NEX_REAL(ibv_modify_srq)(srq, attributes, mask);
+}
+
+NEX_EXPORT int ibv_query_srq(ibv_srq* srq, ibv_srq_attr* attributes) {
+  NEX_NULL_CODE(srq);
+  return Ours(srq) ? nex::QuerySrq(srq, attributes) : NEX_REAL(ibv_query_srq)(srq, attributes);
+}
+
+NEX_EXPORT int ibv_destroy_srq(ibv_srq* srq) {
+  NEX_NULL_CODE(srq);
+  return Ours(srq) ? nex::DestroySrq(srq) : NEX_REAL(ibv_destroy_srq)(srq);
+}
+
+NEX_EXPORT ibv_qp* ibv_create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
+  NEX_NULL_POINTER(pd);
+  return Ours(pd) ? nex::CreateQp(pd, attributes) : NEX_REAL(ibv_create_qp)(pd, attributes);
+}
+
+NEX_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
+  if (!Ours(qp)) return qp == nullptr ? nullptr : NEX_REAL(ibv_qp_to_qp_ex)(qp);
+  nex::Qp* own = nex::Qp::From(qp);
+  return own->builder ? &own->base : nullptr;
+}
+
+NEX_EXPORT int ibv_modify_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask) {
+  NEX_NULL_CODE(qp);
+  return Ours(qp) ? nex::ModifyQp(qp, attributes, mask)
+                  : NEX_REAL(ibv_modify_qp)(qp, attributes, mask);
+}
+
+NEX_EXPORT int ibv_query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* init) {
+  NEX_NULL_CODE(qp);
+  return Ours(qp) ? nex::QueryQp(qp, attributes, mask, init)
+                  : NEX_REAL(ibv_query_qp)(qp, attributes, mask, init);
+}
+
+NEX_EXPORT int ibv_query_qp_data_in_order(ibv_qp* qp, ibv_wr_opcode opcode, std::uint32_t flags) {
+  if (!Ours(qp)) return NEX_REAL(ibv_query_qp_data_in_order)(qp, opcode, flags);
+  return 0;
+}
+
+NEX_EXPORT int ibv_destroy_qp(ibv_qp* qp) {
+  NEX_NULL_CODE(qp);
+  return Ours(qp) ? nex::DestroyQp(qp) : NEX_REAL(ibv_destroy_qp)(qp);
+}
+
+NEX_EXPORT int ibv_query_ece(ibv_qp* qp, ibv_ece* ece) {
+  NEX_NULL_CODE(qp);
+  if (!Ours(qp)) return NEX_REAL(ibv_query_ece)(qp, ece);
+  *ece = {};  // no vendor: nothing to negotiate
+  return 0;
+}
+
+NEX_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
+  NEX_NULL_CODE(qp);
+  if (!Ours(qp)) return NEX_REAL(ibv_set_ece)(qp, ece);
+  return ece->vendor_id == 0 && ece->comp_mask == 0 ? 0 : EOPNOTSUPP;
+}
+
+NEX_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attributes) {
+  NEX_NULL_POINTER(pd);
+  return Ours(pd) ? nex::CreateAh(pd, attributes) : NEX_REAL(ibv_create_ah)(pd, attributes);
+}
+
+NEX_EXPORT int ibv_destroy_ah(ibv_ah* ah) {
+  NEX_NULL_CODE(ah);
+  return Ours(ah) ? nex::DestroyAh(ah) : NEX_REAL(ibv_destroy_ah)(ah);
+}
+
+NEX_EXPORT int ibv_init_ah_from_wc(ibv_context* context, std::uint8_t port, ibv_wc* wc,
+                                   ibv_grh* grh, ibv_ah_attr* attributes) {
+  NEX_NULL_CODE(context);
+  if (!nex::IsOurs(context)) {
+    return NEX_REAL(ibv_init_ah_from_wc)(context, port, wc, grh, attributes);
+  }
+  return nex::InitAhFromWc(port, *wc, grh, attributes);
+}
+
+NEX_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, std::uint8_t port) {
+  NEX_NULL_POINTER(pd);
+  if (!Ours(pd)) return NEX_REAL(ibv_create_ah_from_wc)(pd, wc, grh, port);
+  ibv_ah_attr attributes;
+  if (const int error = nex::InitAhFromWc(port, *wc, grh, &attributes); error != 0) {
+    return Null(error);
+  }
+  return nex::CreateAh(pd, &attributes);
+}
+
+NEX_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
+  NEX_NULL_CODE(qp);
+  if (!Ours(qp)) return NEX_REAL(ibv_attach_mcast)(qp, gid, lid);
+  nex::Qp* own = nex::Qp::From(qp);
+  const std::lock_guard lock(own->mutex);
+  if (!own->alive || !own->datagrams) return EINVAL;
+  return nex::Library::Get()->engine().JoinGroup(own, GidOf(gid));
+}
+
+NEX_EXPORT int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
+  NEX_NULL_CODE(qp);
+  if (!Ours(qp)) return NEX_REAL(ibv_detach_mcast)(qp, gid, lid);
+  nex::Qp* own = nex::Qp::From(qp);
+  const std::lock_guard lock(own->mutex);
+  if (!own->alive || !own->datagrams) return EINVAL;
+  return nex::Library::Get()->engine().LeaveGroup(own, GidOf(gid));
+}

@@ -1,0 +1,252 @@
+#include "rdma/nex/qp/queue_pair.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace oxmem::nex {
+
+QueuePair::QueuePair(const QpIdentity& identity, RegionTable* regions, ReceiveSource* receives,
+                     SharedQueueFinder* finder)
+    : identity_(identity),
+      regions_(regions),
+      requester_(identity, regions, &completions_),
+      responder_(identity, regions, receives, finder, &completions_) {
+  completions_.reserve(64);
+}
+
+void QueuePair::Configure(const Parameters& parameters) {
+  parameters_ = parameters;
+  requester_.set_limits(parameters.requester);
+  responder_.set_access(parameters.access);
+  responder_.set_rnr_timer(parameters.rnr_timer);
+}
+
+int QueuePair::Post(const ibv_send_wr& wr, const BindWork* bind, Instant now) {
+  if (const int error = requester_.Post(wr, bind); error != 0) return error;
+  if (failed_) {
+    requester_.Flush();
+  } else if (gone_) {
+    // The stream is lost: what is posted now can never be answered.
+    if (identity_.reliable) {
+      requester_.FailOldest(IBV_WC_RETRY_EXC_ERR);
+      SelfFail();
+    } else {
+      requester_.CompleteUnreliable();
+    }
+  } else if (!attached_ && peer_deadline_.is_never() && !requester_.idle() &&
+             parameters_.peer_timeout.nanoseconds() > 0) {
+    peer_deadline_ = now + parameters_.peer_timeout;
+  }
+  return 0;
+}
+
+void QueuePair::Fail() {
+  if (failed_) return;
+  failed_ = true;
+  peer_deadline_ = Instant::Never();
+  responder_.FailCurrent(IBV_WC_WR_FLUSH_ERR);
+  requester_.Flush();
+  out_.DropUnsentRequests();
+  sink_ = Sink::kDrain;
+  payload_left_ = 0;
+}
+
+void QueuePair::SelfFail() {
+  if (failed_) return;
+  self_failed_ = true;
+  Fail();
+}
+
+void QueuePair::Reset() {
+  requester_.Reset();
+  responder_.Reset();
+  out_.Clear();
+  completions_.clear();
+  attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = false;
+  peer_deadline_ = Instant::Never();
+  sink_ = Sink::kHeader;
+  header_have_ = 0;
+  payload_left_ = payload_done_ = 0;
+}
+
+void QueuePair::Attach() {
+  attached_ = true;
+  peer_deadline_ = Instant::Never();
+}
+
+void QueuePair::Detach(Instant) {
+  if (!attached_) return;
+  attached_ = false;
+  gone_ = true;
+  if (failed_) return;
+  responder_.FailCurrent(IBV_WC_WR_FLUSH_ERR);
+  responder_.DropAnswers();
+  out_.Clear();
+  if (!identity_.reliable) {
+    requester_.CompleteUnreliable();
+    if (requester_.failed()) SelfFail();
+  } else if (requester_.FailOldest(IBV_WC_RETRY_EXC_ERR)) {
+    SelfFail();
+  }
+}
+
+bool QueuePair::Handle(Verdict verdict) {
+  if (requester_.rewound()) out_.DropUnsentRequests();
+  switch (verdict) {
+    case Verdict::kContinue:
+      sink_ = Sink::kHeader;
+      return true;
+    case Verdict::kPayload:
+    case Verdict::kDrain:
+      return true;
+    case Verdict::kFailed:
+      if (responder_.denied()) access_error_ = true;
+      SelfFail();
+      return true;
+    case Verdict::kViolation:
+      return false;
+  }
+  return false;
+}
+
+bool QueuePair::OnHeader(Instant now) {
+  const auto header = DecodeHeader(std::span<const std::byte, kHeaderBytes>(header_));
+  header_have_ = 0;
+  if (!header) return false;
+  peer_seen_ = true;
+  const bool request = IsRequest(header->type);
+  const Verdict verdict =
+      request ? responder_.OnRequest(*header) : requester_.OnResponse(*header, now);
+  payload_done_ = 0;
+  payload_left_ = PayloadBytes(*header);
+  drain_of_ = request ? Sink::kRequest : Sink::kResponse;
+  if (verdict == Verdict::kPayload) sink_ = drain_of_;
+  if (verdict == Verdict::kDrain) sink_ = Sink::kDrain;
+  if (!Handle(verdict)) return false;
+  if (!failed_ && sink_ != Sink::kHeader && payload_left_ == 0) return PayloadDone();
+  return true;
+}
+
+bool QueuePair::PayloadDone() {
+  const Sink sink = std::exchange(sink_, Sink::kHeader);
+  if (sink == Sink::kRequest) return Handle(responder_.OnRequestPayload());
+  if (sink == Sink::kResponse) return Handle(requester_.OnResponsePayload());
+  return true;
+}
+
+bool QueuePair::PlacePayload(std::span<const std::byte> bytes) {
+  while (!bytes.empty() && !failed_) {
+    IoBatch batch;
+    DirectTargets(bytes.size(), &batch);
+    if (failed_ || batch.bytes == 0) {
+      batch.Release();
+      return true;
+    }
+    std::size_t at = 0;
+    for (int i = 0; i < batch.piece_count; ++i) {
+      std::memcpy(batch.pieces[i].iov_base, bytes.data() + at, batch.pieces[i].iov_len);
+      at += batch.pieces[i].iov_len;
+    }
+    batch.Release();
+    payload_done_ += at;
+    payload_left_ -= at;
+    bytes = bytes.subspan(at);
+  }
+  return true;
+}
+
+void QueuePair::DirectTargets(std::uint64_t limit, IoBatch* batch) {
+  if (failed_ || (sink_ != Sink::kRequest && sink_ != Sink::kResponse)) return;
+  const Payload& payload =
+      sink_ == Sink::kRequest ? responder_.request_payload() : requester_.response_payload();
+  limit = std::min(limit, payload_left_);
+  if (MapPayload(*regions_, payload, payload_done_, limit, batch) == MapResult::kOk) return;
+  batch->Release();
+  Handle(sink_ == Sink::kRequest ? responder_.OnPayloadRefused() : requester_.OnResponseRefused());
+}
+
+bool QueuePair::OnDirect(std::size_t bytes, Instant) {
+  payload_done_ += bytes;
+  payload_left_ -= bytes;
+  return payload_left_ > 0 || PayloadDone();
+}
+
+bool QueuePair::OnBytes(std::span<const std::byte> bytes, Instant now) {
+  while (!bytes.empty()) {
+    if (failed_) return true;  // what still comes is of no interest
+    if (sink_ == Sink::kHeader) {
+      const std::size_t take = std::min(bytes.size(), kHeaderBytes - header_have_);
+      std::memcpy(header_.data() + header_have_, bytes.data(), take);
+      header_have_ += take;
+      bytes = bytes.subspan(take);
+      if (header_have_ == kHeaderBytes && !OnHeader(now)) return false;
+      continue;
+    }
+    const std::size_t take = std::min<std::uint64_t>(bytes.size(), payload_left_);
+    if (sink_ == Sink::kDrain) {
+      payload_left_ -= take;
+    } else {
+      PlacePayload(bytes.first(take));
+    }
+    bytes = bytes.subspan(take);
+    if (!failed_ && payload_left_ == 0 && !PayloadDone()) return false;
+  }
+  return true;
+}
+
+void QueuePair::StageFrames(bool acknowledge) {
+  while (!out_.full()) {
+    OutFrame& frame = out_.Push();
+    // Answers first: the peer waits for them, and an acknowledgement with them is free.
+    const bool now =
+        acknowledge || responder_.ack_urgent() || (sending_ && requester_.HasWorkToStage());
+    if (responder_.Stage(&frame, now)) continue;
+    if (!failed_ && sending_ && requester_.Stage(&frame)) continue;
+    out_.DropLast();
+    break;
+  }
+  if (requester_.failed() && !failed_) SelfFail();
+}
+
+bool QueuePair::FillOutput(IoBatch* batch, bool acknowledge) {
+  if (!attached_) {
+    return true;
+  }
+  StageFrames(acknowledge);
+  if (failed_ && out_.mid_frame() && out_.Front().request) return false;
+  if (out_.Fill(*regions_, batch) == MapResult::kOk) return true;
+  // A message cannot be taken back half-way, so the stream ends here.
+  batch->Release();
+  if (!failed_ && out_.Front().request) {
+    requester_.FailOldest(IBV_WC_LOC_PROT_ERR);
+  }
+  SelfFail();
+  return false;
+}
+
+void QueuePair::OnWritten(std::size_t bytes) {
+  out_.Advance(bytes, [this](const OutFrame& frame) {
+    if (frame.request && !failed_) requester_.OnSent(frame);
+  });
+}
+
+Instant QueuePair::deadline() const {
+  if (failed_) return Instant::Never();
+  return std::min(peer_deadline_, requester_.deadline());
+}
+
+void QueuePair::OnDeadline(Instant now) {
+  if (failed_) return;
+  if (now >= peer_deadline_) {
+    peer_deadline_ = Instant::Never();
+    if (!identity_.reliable) {
+      requester_.CompleteUnreliable();
+    } else if (requester_.FailOldest(IBV_WC_RETRY_EXC_ERR)) {
+      SelfFail();
+    }
+    return;
+  }
+  if (requester_.OnDeadline(now) == Verdict::kFailed) SelfFail();
+}
+
+}  // namespace oxmem::nex

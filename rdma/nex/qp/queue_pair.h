@@ -1,0 +1,118 @@
+#ifndef RDMA_NEX_QP_QUEUE_PAIR_H_
+#define RDMA_NEX_QP_QUEUE_PAIR_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "rdma/nex/qp/requester.h"
+#include "rdma/nex/qp/responder.h"
+
+namespace oxmem::nex {
+
+// One connected queue pair (RC, UC or XRC) as a pure machine: posted requests, bytes of its
+// stream and moments go in; bytes, completions and a deadline come out. It knows no socket,
+// thread or clock. Not thread-safe: its owner locks.
+//
+// The verbs states (RESET … ERR) are the caller's; the machine knows only:
+//
+//   idle --Attach--> attached --Detach (peer gone)--> gone
+//     \________________ Fail (local or remote error) ____/--> failed --Reset--> idle
+class QueuePair {
+ public:
+  struct Parameters {
+    Requester::Limits requester;
+    std::uint32_t access = 0;
+    std::uint8_t rnr_timer = 0;
+    // How long a request may wait for a peer that is not there; 0: for ever.
+    Duration peer_timeout;
+  };
+
+  QueuePair(const QpIdentity& identity, RegionTable* regions, ReceiveSource* receives,
+            SharedQueueFinder* finder);
+
+  void Configure(const Parameters& parameters);
+
+  // Verbs side.
+  int Post(const ibv_send_wr& wr, const BindWork* bind, Instant now);
+  void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
+  void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
+  void Fail();                                           // the verbs state became ERR: flush
+  void Reset();
+
+  // Stream side. Greetings are done before Attach.
+  void Attach();
+  void Detach(Instant now);
+  bool attached() const { return attached_; }
+  bool gone() const { return gone_; }
+  bool failed() const { return failed_; }
+  // The stream should be closed once everything is written (false while a NAK is not yet read).
+  bool wants_close() const { return failed_ && !responder_.denied(); }
+  // Takes bytes of the stream; false: the peer broke the protocol, close.
+  bool OnBytes(std::span<const std::byte> bytes, Instant now);
+  // Where the next bytes of the stream may be put directly, at most `limit` of them. Empty when
+  // a header is expected or the payload is dropped.
+  void DirectTargets(std::uint64_t limit, IoBatch* batch);
+  bool OnDirect(std::size_t bytes, Instant now);
+  std::uint64_t payload_left() const { return payload_left_; }
+
+  // The bytes to write next; nothing: batch->bytes is 0. Acknowledgements alone wait for
+  // `acknowledge`, or until many are due, so that they can travel with something else.
+  // False: memory of a half-written message is gone, the stream must be closed.
+  bool FillOutput(IoBatch* batch, bool acknowledge);
+  void OnWritten(std::size_t bytes);
+  bool ack_due() const { return responder_.ack_due() && attached_ && !failed_; }
+
+  Instant deadline() const;
+  void OnDeadline(Instant now);
+
+  // Filled by every call above; the owner takes them out in order.
+  std::vector<Completion>& completions() { return completions_; }
+  // True once after the machine failed by itself (not through Fail).
+  bool TakeSelfFailed() { return std::exchange(self_failed_, false); }
+  // The peer did something it may not (for the asynchronous event); once.
+  bool TakeAccessError() { return std::exchange(access_error_, false); }
+  bool TakePeerSeen() { return std::exchange(peer_seen_, false); }
+  bool drained() const { return requester_.idle() && out_.empty(); }
+  bool waits_for_receive() const { return responder_.waits_for_receive(); }
+  bool wants_peer() const { return !attached_ && !failed_ && requester_.waits_for_peer(); }
+
+ private:
+  enum class Sink : std::uint8_t { kHeader, kRequest, kResponse, kDrain };
+
+  bool Handle(Verdict verdict);
+  bool OnHeader(Instant now);
+  bool PayloadDone();
+  bool PlacePayload(std::span<const std::byte> bytes);
+  void SelfFail();
+  void StageFrames(bool acknowledge);
+
+  const QpIdentity identity_;
+  RegionTable* const regions_;
+  std::vector<Completion> completions_;
+  Requester requester_;
+  Responder responder_;
+  OutQueue out_;
+  Parameters parameters_;
+
+  bool attached_ = false;
+  bool gone_ = false;
+  bool failed_ = false;
+  bool sending_ = false;
+  bool self_failed_ = false;
+  bool access_error_ = false;
+  bool peer_seen_ = false;
+  Instant peer_deadline_ = Instant::Never();
+
+  Sink sink_ = Sink::kHeader;
+  Sink drain_of_ = Sink::kHeader;
+  std::array<std::byte, kHeaderBytes> header_;
+  std::size_t header_have_ = 0;
+  std::uint64_t payload_done_ = 0;
+  std::uint64_t payload_left_ = 0;
+};
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_QP_QUEUE_PAIR_H_

@@ -1,0 +1,101 @@
+#ifndef RDMA_NEX_QP_REQUESTER_H_
+#define RDMA_NEX_QP_REQUESTER_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "rdma/nex/qp/frames.h"
+#include "rdma/nex/qp/send_ring.h"
+#include "transport/base/clock.h"
+
+namespace oxmem::nex {
+
+// The sending half of a connected queue pair (RC, UC, XRC): posted requests go out in order,
+// stay in the ring until they are answered, and complete in order. Pure: no I/O, no clock.
+//
+//   posted --stage--> on the wire --ack, response--> completed
+//      ^                  |
+//      +--receiver-not-ready (go back, wait for ready or count retries)
+class Requester {
+ public:
+  struct Limits {
+    std::uint32_t max_reads = 1;   // outstanding reads and atomics
+    std::uint8_t rnr_retries = 7;  // 7: without end
+  };
+
+  Requester(const QpIdentity& identity, RegionTable* regions, std::vector<Completion>* out);
+
+  void set_limits(const Limits& limits) { limits_ = limits; }
+
+  // Takes a request. 0, or the errno ibv_post_send reports; then nothing was taken.
+  int Post(const ibv_send_wr& wr, const BindWork* bind = nullptr);
+
+  // Writes the next request frame, if one may go out now. After a local error nothing does;
+  // the caller looks at failed() afterwards.
+  bool Stage(OutFrame* frame);
+  bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_; }
+  // Unreliable requests are complete when they are out.
+  void OnSent(const OutFrame& frame);
+
+  Verdict OnResponse(const FrameHeader& header, Instant now);
+  const Payload& response_payload() const { return response_payload_; }
+  Verdict OnResponsePayload();
+  Verdict OnResponseRefused();  // the local memory of a read is no longer registered
+
+  // Everything staged but not yet sent was forgotten by the caller.
+  bool rewound() { return std::exchange(rewound_, false); }
+
+  Instant deadline() const { return waiting_ ? deadline_ : Instant::Never(); }
+  Verdict OnDeadline(Instant now);
+
+  // The oldest request fails with `status`; false when there is none.
+  bool FailOldest(ibv_wc_status status);
+  void Flush();  // everything that is left completes as flushed, in order
+  void Reset();
+  bool failed() const { return failed_; }
+  bool idle() const { return ring_.empty(); }
+  bool sent_all() const { return cursor_ == ring_.tail(); }
+  // A reliable request waits for an answer or for a connection.
+  bool waits_for_peer() const { return !ring_.empty() && identity_.reliable; }
+  void CompleteUnreliable();  // the peer is gone and nobody will know
+
+ private:
+  int Check(const ibv_send_wr& wr) const;
+  void FillOperation(const ibv_send_wr& wr, SendWork* work);
+  Payload PayloadOf(const SendWork& work) const;
+  void RunLocal(SendWork* work);
+  bool Retire();  // completes what can be; false when that ended in an error
+  bool AcknowledgeBefore(std::uint32_t sequence);
+  void GoBack();
+  void Complete(const SendWork& work, ibv_wc_status status);
+  Verdict OnNak(const FrameHeader& header);
+  Verdict OnReadResponse(const FrameHeader& header);
+  Verdict OnAtomicResponse(const FrameHeader& header);
+
+  const QpIdentity identity_;
+  RegionTable* const regions_;
+  std::vector<Completion>* const out_;
+  Limits limits_;
+  SendRing ring_;
+  std::uint32_t cursor_ = 0;         // index of the next request to stage
+  std::uint32_t next_sequence_ = 0;  // for the next posted request
+  std::uint32_t sent_ = 0;           // sequence after the last one staged
+  std::uint32_t acked_ = 0;          // first sequence that is not answered
+  std::uint32_t reads_ = 0;          // outstanding reads and atomics
+  Payload response_payload_;
+  bool waiting_ = false;  // the receiver was not ready
+  std::uint8_t rnr_left_ = 0;
+  bool rnr_counting_ = false;
+  Duration rnr_delay_;
+  Instant deadline_;
+  bool rewound_ = false;
+  bool failed_ = false;
+};
+
+// The delay an RNR timer code stands for (InfiniBand 9.7.5.2.8).
+Duration RnrDelay(std::uint8_t code);
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_QP_REQUESTER_H_

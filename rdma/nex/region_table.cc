@@ -1,0 +1,217 @@
+#include "rdma/nex/region_table.h"
+
+#include <infiniband/verbs.h>
+#include <sched.h>
+
+#include <bit>
+
+#include "transport/base/check.h"
+
+namespace oxmem::nex {
+namespace {
+constexpr std::uint32_t kErased = 0xffffffff;
+// The low byte of a key belongs to the consumer (memory windows of type 2), so it takes no part
+// in finding the slot.
+std::size_t Hash(std::uint32_t key) { return key >> 8; }
+}  // namespace
+
+RegionTable::RegionTable(std::size_t capacity, std::function<std::uint32_t()> random)
+    : random_(std::move(random)),
+      capacity_(capacity),
+      mask_(std::bit_ceil(capacity * 2) - 1),
+      regions_(static_cast<Region*>(std::calloc(capacity, sizeof(Region)))),
+      index_(static_cast<std::atomic<std::uint32_t>*>(
+          std::calloc(mask_ + 1, sizeof(std::atomic<std::uint32_t>)))) {
+  OXMEM_CHECK(regions_ != nullptr && index_ != nullptr);
+}
+
+Region* RegionTable::Find(std::uint32_t key) const {
+  for (std::size_t i = Hash(key) & mask_;; i = (i + 1) & mask_) {
+    const std::uint32_t entry = index_[i].load(std::memory_order_acquire);
+    if (entry == 0) return nullptr;
+    if (entry == kErased) continue;
+    auto* region = &regions_[entry - 1];
+    if (region->key.load(std::memory_order_acquire) == key) return region;
+  }
+}
+
+RegionTable::Pinned RegionTable::Pin(const RegionQuery& query) {
+  if (query.key == 0) return {};
+  Region* region = Find(query.key);
+  if (region == nullptr) return {};
+  // The order of this pair and of the pair in Remove decides the race between them.
+  region->pins.fetch_add(1, std::memory_order_seq_cst);
+  bool good = region->key.load(std::memory_order_seq_cst) == query.key;
+  good = good && region->domain == query.domain;
+  good = good && (region->access & query.access) == query.access;
+  good = good && query.address >= region->first && query.length <= region->length &&
+         query.address - region->first <= region->length - query.length;
+  good = good &&
+         (!region->is_window || (query.use == RegionUse::kRemote &&
+                                 (region->window_qpn == 0 || region->window_qpn == query.qpn)));
+  if (!good) {
+    Unpin(region);
+    return {};
+  }
+  return {region, region->memory + (query.address - region->first)};
+}
+
+void RegionTable::Unpin(Region* region) { region->pins.fetch_sub(1, std::memory_order_release); }
+
+void RegionTable::WaitForPins(Region* region) {
+  // A pin lasts for one copy or system call that does not block.
+  while (region->pins.load(std::memory_order_seq_cst) != 0) sched_yield();
+}
+
+std::uint32_t RegionTable::FreshKeyLocked() {
+  for (;;) {
+    const std::uint32_t key = random_();
+    if ((key >> 8) == 0 || (key >> 8) == 0xffffff) continue;
+    bool taken = false;
+    for (std::size_t i = Hash(key) & mask_; index_[i].load() != 0 && !taken; i = (i + 1) & mask_) {
+      const std::uint32_t entry = index_[i].load();
+      taken = entry != kErased && (regions_[entry - 1].key.load() >> 8) == (key >> 8);
+    }
+    if (!taken) return key;
+  }
+}
+
+void RegionTable::InsertLocked(std::uint32_t key, Region* region) {
+  const auto slot = static_cast<std::uint32_t>(region - regions_.get()) + 1;
+  std::size_t i = Hash(key) & mask_;
+  while (index_[i].load() != 0 && index_[i].load() != kErased) i = (i + 1) & mask_;
+  index_[i].store(slot, std::memory_order_release);
+}
+
+void RegionTable::EraseLocked(std::uint32_t key) {
+  for (std::size_t i = Hash(key) & mask_; index_[i].load() != 0; i = (i + 1) & mask_) {
+    const std::uint32_t entry = index_[i].load();
+    if (entry == kErased || (regions_[entry - 1].key.load() != key)) continue;
+    // A grave is needed only in the middle of a chain.
+    index_[i].store(index_[(i + 1) & mask_].load() == 0 ? 0 : kErased, std::memory_order_release);
+    return;
+  }
+}
+
+Region* RegionTable::FreeSlotLocked() {
+  if (!free_.empty()) {
+    Region* region = free_.back();
+    free_.pop_back();
+    return region;
+  }
+  return used_ < capacity_ ? &regions_[used_++] : nullptr;
+}
+
+Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t first,
+                         std::uint64_t length, std::uint32_t access) {
+  const std::lock_guard lock(mutex_);
+  Region* region = FreeSlotLocked();
+  if (region == nullptr) return nullptr;
+  const std::uint32_t key = FreshKeyLocked();
+  region->domain = domain;
+  region->access = access;
+  region->window_qpn = 0;
+  region->parent = nullptr;
+  region->is_window = false;
+  region->memory = memory;
+  region->first = first;
+  region->length = length;
+  region->key.store(key, std::memory_order_seq_cst);
+  InsertLocked(key, region);
+  return region;
+}
+
+bool RegionTable::Remove(Region* region) {
+  const std::lock_guard lock(mutex_);
+  if (region->windows.load() != 0) return false;
+  EraseLocked(region->key.load());
+  region->key.store(0, std::memory_order_seq_cst);
+  WaitForPins(region);
+  free_.push_back(region);
+  return true;
+}
+
+bool RegionTable::Change(Region* region, std::uint32_t domain, std::byte* memory,
+                         std::uint64_t first, std::uint64_t length, std::uint32_t access) {
+  const std::lock_guard lock(mutex_);
+  if (region->windows.load() != 0) return false;
+  const std::uint32_t key = region->key.load();
+  region->key.store(0, std::memory_order_seq_cst);
+  WaitForPins(region);
+  region->domain = domain;
+  region->memory = memory;
+  region->first = first;
+  region->length = length;
+  region->access = access;
+  region->key.store(key, std::memory_order_seq_cst);
+  return true;
+}
+
+Region* RegionTable::AddWindow(std::uint32_t domain, std::uint32_t* key) {
+  const std::lock_guard lock(mutex_);
+  Region* window = FreeSlotLocked();
+  if (window == nullptr) return nullptr;
+  *key = FreshKeyLocked();
+  window->domain = domain;
+  window->is_window = true;
+  window->parent = nullptr;
+  return window;
+}
+
+void RegionTable::UnbindLocked(Region* window) {
+  const std::uint32_t key = window->key.load();
+  if (key == 0) return;
+  EraseLocked(key);
+  window->key.store(0, std::memory_order_seq_cst);
+  WaitForPins(window);
+  window->parent->windows.fetch_sub(1);
+  window->parent = nullptr;
+}
+
+void RegionTable::RemoveWindow(Region* window) {
+  const std::lock_guard lock(mutex_);
+  UnbindLocked(window);
+  free_.push_back(window);
+}
+
+bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key) {
+  const std::lock_guard lock(mutex_);
+  if (binding.length != 0) {
+    const Region* parent = binding.parent;
+    if (parent == nullptr || parent->key.load() == 0 || parent->domain != window->domain ||
+        (parent->access & IBV_ACCESS_MW_BIND) == 0) {
+      return false;
+    }
+    const std::uint32_t writes = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
+    if ((binding.access & writes) != 0 && (parent->access & IBV_ACCESS_LOCAL_WRITE) == 0) {
+      return false;
+    }
+    if (binding.address < parent->first || binding.length > parent->length ||
+        binding.address - parent->first > parent->length - binding.length) {
+      return false;
+    }
+  }
+  UnbindLocked(window);
+  if (binding.length == 0) return true;
+  window->parent = binding.parent;
+  window->parent->windows.fetch_add(1);
+  window->access = binding.access;
+  window->window_qpn = binding.qpn;
+  window->memory = binding.parent->memory + (binding.address - binding.parent->first);
+  window->first = binding.zero_based ? 0 : binding.address;
+  window->length = binding.length;
+  window->key.store(key, std::memory_order_seq_cst);
+  InsertLocked(key, window);
+  return true;
+}
+
+bool RegionTable::Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn) {
+  const std::lock_guard lock(mutex_);
+  Region* window = key == 0 ? nullptr : Find(key);
+  if (window == nullptr || !window->is_window || window->domain != domain) return false;
+  if (window->window_qpn != qpn) return false;  // type 1 windows cannot be invalidated
+  UnbindLocked(window);
+  return true;
+}
+
+}  // namespace oxmem::nex

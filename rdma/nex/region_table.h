@@ -1,0 +1,111 @@
+#ifndef RDMA_NEX_REGION_TABLE_H_
+#define RDMA_NEX_REGION_TABLE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace oxmem::nex {
+
+// One registered region or bound memory window. While `key` is not 0 the other fields do not
+// change; whoever has pinned the region and then seen the expected key may use its memory.
+struct Region {
+  std::atomic<std::uint32_t> key{0};
+  std::atomic<std::uint32_t> pins{0};
+  std::atomic<std::uint32_t> windows{0};  // windows bound to this region
+  std::uint32_t domain = 0;               // protection domain
+  std::uint32_t access = 0;               // IBV_ACCESS_*
+  std::uint32_t window_qpn = 0;           // a type 2 window serves only this queue pair
+  Region* parent = nullptr;               // of a window
+  bool is_window = false;
+  std::byte* memory = nullptr;  // of the first byte
+  std::uint64_t first = 0;      // the address peers use for the first byte
+  std::uint64_t length = 0;
+};
+
+enum class RegionUse : std::uint8_t { kLocal, kRemote };
+
+struct RegionQuery {
+  RegionUse use = RegionUse::kLocal;
+  std::uint32_t key = 0;
+  std::uint64_t address = 0;
+  std::uint64_t length = 0;
+  std::uint32_t access = 0;  // every one of these flags is needed
+  std::uint32_t domain = 0;
+  std::uint32_t qpn = 0;
+};
+
+// The memory of a process that queue pairs may touch: a table from random keys to regions.
+// Lookups take no lock. A successful Pin keeps the memory registered until Unpin; Remove waits
+// for pins, so memory is never touched after its deregistration returned. Pins are held only
+// around one system call or copy, never while waiting for a peer.
+class RegionTable {
+ public:
+  // `random` gives 32 random bits a call.
+  RegionTable(std::size_t capacity, std::function<std::uint32_t()> random);
+
+  struct Pinned {
+    Region* region = nullptr;  // nullptr: refused
+    std::byte* memory = nullptr;
+  };
+  // Checks everything: key, domain, access, bounds that cannot wrap, the window's queue pair.
+  Pinned Pin(const RegionQuery& query);
+  static void Unpin(Region* region);
+
+  // A new region with a fresh random key, or nullptr when the table is full.
+  Region* Add(std::uint32_t domain, std::byte* memory, std::uint64_t first, std::uint64_t length,
+              std::uint32_t access);
+  // False, and nothing is done, while windows are bound to it.
+  bool Remove(Region* region);
+  // Changes a region that nobody uses meanwhile; its key stays.
+  bool Change(Region* region, std::uint32_t domain, std::byte* memory, std::uint64_t first,
+              std::uint64_t length, std::uint32_t access);
+
+  // Windows own their slot for life and have a key only while bound.
+  Region* AddWindow(std::uint32_t domain, std::uint32_t* key);
+  void RemoveWindow(Region* window);
+  struct WindowBinding {
+    Region* parent = nullptr;
+    std::uint64_t address = 0;  // within the parent, as peers of the parent address it
+    std::uint64_t length = 0;
+    std::uint32_t access = 0;
+    bool zero_based = false;
+    std::uint32_t qpn = 0;  // 0: any
+  };
+  // Unbinds first. A length of 0 leaves it unbound. `key` must be unused or the window's own.
+  bool BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key);
+  // Invalidates a window by key, as SEND_WITH_INV and LOCAL_INV do. False for anything else.
+  bool Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn);
+
+ private:
+  Region* Find(std::uint32_t key) const;
+  std::uint32_t FreshKeyLocked();
+  void InsertLocked(std::uint32_t key, Region* region);
+  void EraseLocked(std::uint32_t key);
+  Region* FreeSlotLocked();
+  void UnbindLocked(Region* window);
+  static void WaitForPins(Region* region);
+
+  std::function<std::uint32_t()> random_;
+  std::mutex mutex_;  // guards changes; lookups do without
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  // Large and mostly unused: zeroed pages of the system that only become real when touched.
+  const std::size_t capacity_;
+  const std::size_t mask_;
+  const std::unique_ptr<Region[], Free> regions_;
+  // slot + 1; 0 empty, kErased a grave
+  const std::unique_ptr<std::atomic<std::uint32_t>[], Free> index_;
+  std::size_t used_ = 0;
+  std::vector<Region*> free_;
+};
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_REGION_TABLE_H_

@@ -1,0 +1,14 @@
+#ifndef RDMA_NEX_VERBS_DEVICE_H_
+#define RDMA_NEX_VERBS_DEVICE_H_
+
+#include <cstdint>
+
+#include "rdma/nex/library.h"
+
+namespace oxmem::nex {
+
+std::uint64_t NodeGuid(const Library& library);  // in network byte order
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_VERBS_DEVICE_H_

@@ -1,0 +1,191 @@
+// Protection domains, memory regions, memory windows.
+#include <errno.h>
+
+#include "rdma/nex/library.h"
+#include "rdma/nex/verbs/operations.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr unsigned kRemoteWrites = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
+// Relaxed ordering and huge pages are hints that ask for nothing here.
+constexpr unsigned kKnownAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+                                  IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
+                                  IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_HUGETLB |
+                                  IBV_ACCESS_RELAXED_ORDERING;
+constexpr unsigned kOptionalAccess = 0x3ff00000;
+
+Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
+Mr* From(ibv_mr* mr) { return reinterpret_cast<Mr*>(mr); }
+
+int CheckAccess(unsigned access) {
+  if ((access & IBV_ACCESS_ON_DEMAND) != 0) return EOPNOTSUPP;
+  if ((access & ~(kKnownAccess | kOptionalAccess)) != 0) return EINVAL;
+  if ((access & kRemoteWrites) != 0 && (access & IBV_ACCESS_LOCAL_WRITE) == 0) return EINVAL;
+  return 0;
+}
+
+}  // namespace
+
+ibv_pd* AllocPd(ibv_context* context) {
+  auto* pd = new Pd;
+  pd->base.context = context;
+  pd->domain = Library::Get()->NewDomain();
+  pd->base.handle = pd->domain;
+  Context::From(context)->users.fetch_add(1);
+  return &pd->base;
+}
+
+ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* attributes) {
+  constexpr std::uint32_t kKnown =
+      IBV_PARENT_DOMAIN_INIT_ATTR_ALLOCATORS | IBV_PARENT_DOMAIN_INIT_ATTR_PD_CONTEXT;
+  if (attributes->pd == nullptr || attributes->td != nullptr) {
+    errno = attributes->pd == nullptr ? EINVAL : EOPNOTSUPP;
+    return nullptr;
+  }
+  if ((attributes->comp_mask & ~kKnown) != 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  // It stands for its protection domain; nothing here is allocated for hardware, so the
+  // program's allocators are never needed.
+  auto* pd = new Pd;
+  pd->parent = From(attributes->pd);
+  pd->parent->users.fetch_add(1);
+  pd->domain = pd->parent->domain;
+  pd->base.context = context;
+  pd->base.handle = pd->domain;
+  Context::From(context)->users.fetch_add(1);
+  return &pd->base;
+}
+
+int DeallocPd(ibv_pd* handle) {
+  Pd* pd = From(handle);
+  if (pd->users.load() != 0) return EBUSY;
+  if (pd->parent != nullptr) pd->parent->users.fetch_sub(1);
+  Context::From(handle->context)->users.fetch_sub(1);
+  delete pd;
+  return 0;
+}
+
+ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first, unsigned access) {
+  int error = CheckAccess(access);
+  if (length == 0 || reinterpret_cast<std::uintptr_t>(address) + length < length) error = EINVAL;
+  if (error != 0) {
+    errno = error;
+    return nullptr;
+  }
+  if ((access & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
+  Region* region = Library::Get()->regions().Add(From(pd)->domain, static_cast<std::byte*>(address),
+                                                 first, length, access);
+  if (region == nullptr) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  auto* mr = new Mr;
+  mr->region = region;
+  mr->access = access;
+  mr->first = first;
+  mr->base.context = pd->context;
+  mr->base.pd = pd;
+  mr->base.addr = address;
+  mr->base.length = length;
+  mr->base.handle = region->key.load();
+  mr->base.lkey = mr->base.rkey = region->key.load();
+  From(pd)->users.fetch_add(1);
+  return &mr->base;
+}
+
+int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t length, int access) {
+  Mr* mr = From(handle);
+  const auto failed = [](int error, int code) {
+    errno = error;
+    return code;
+  };
+  constexpr int kKnown =
+      IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD | IBV_REREG_MR_CHANGE_ACCESS;
+  if (flags == 0 || (flags & ~kKnown) != 0) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
+  if (moves && (length == 0 || address == nullptr)) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 && pd == nullptr) {
+    return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  }
+  const unsigned wanted =
+      (flags & IBV_REREG_MR_CHANGE_ACCESS) != 0 ? static_cast<unsigned>(access) : mr->access;
+  if (const int error = CheckAccess(wanted); error != 0) {
+    return failed(error, IBV_REREG_MR_ERR_INPUT);
+  }
+  ibv_pd* const domain = (flags & IBV_REREG_MR_CHANGE_PD) != 0 ? pd : handle->pd;
+  void* const memory = moves ? address : handle->addr;
+  const std::size_t bytes = moves ? length : handle->length;
+  std::uint64_t first = moves ? reinterpret_cast<std::uintptr_t>(address) : mr->first;
+  if ((wanted & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
+  if (!Library::Get()->regions().Change(mr->region, From(domain)->domain,
+                                        static_cast<std::byte*>(memory), first, bytes, wanted)) {
+    return failed(EBUSY, IBV_REREG_MR_ERR_CMD);
+  }
+  From(handle->pd)->users.fetch_sub(1);
+  From(domain)->users.fetch_add(1);
+  handle->pd = domain;
+  handle->addr = memory;
+  handle->length = bytes;
+  mr->access = wanted;
+  mr->first = first;
+  return 0;
+}
+
+int DeregMr(ibv_mr* handle) {
+  Mr* mr = From(handle);
+  if (!Library::Get()->regions().Remove(mr->region)) return EBUSY;
+  From(handle->pd)->users.fetch_sub(1);
+  delete mr;
+  return 0;
+}
+
+ibv_mw* AllocMw(ibv_pd* pd, ibv_mw_type type) {
+  if (type != IBV_MW_TYPE_1 && type != IBV_MW_TYPE_2) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  std::uint32_t key = 0;
+  Region* region = Library::Get()->regions().AddWindow(From(pd)->domain, &key);
+  if (region == nullptr) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  auto* mw = new Mw;
+  mw->region = region;
+  mw->base.context = pd->context;
+  mw->base.pd = pd;
+  mw->base.rkey = key;
+  mw->base.handle = key >> 8;
+  mw->base.type = type;
+  From(pd)->users.fetch_add(1);
+  return &mw->base;
+}
+
+int DeallocMw(ibv_mw* handle) {
+  auto* mw = reinterpret_cast<Mw*>(handle);
+  Library::Get()->regions().RemoveWindow(mw->region);
+  From(handle->pd)->users.fetch_sub(1);
+  delete mw;
+  return 0;
+}
+
+int BindMw(ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind) {
+  // Type 1: the key changes with every bind and is known at once.
+  const std::uint32_t key = ibv_inc_rkey(mw->rkey);
+  ibv_send_wr wr{};
+  wr.wr_id = bind->wr_id;
+  wr.opcode = IBV_WR_BIND_MW;
+  wr.send_flags = bind->send_flags;
+  wr.bind_mw.mw = mw;
+  wr.bind_mw.rkey = key;
+  wr.bind_mw.bind_info = bind->bind_info;
+  ibv_send_wr* bad = nullptr;
+  const int error = PostSend(qp, &wr, &bad);
+  if (error == 0) mw->rkey = key;
+  return error;
+}
+
+}  // namespace oxmem::nex

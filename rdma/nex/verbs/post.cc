@@ -1,0 +1,95 @@
+// Posting work requests.
+#include <errno.h>
+
+#include "rdma/nex/library.h"
+#include "rdma/nex/verbs/operations.h"
+
+namespace oxmem::nex {
+namespace {
+
+// Fills what BIND_MW needs; an errno when the request makes no sense for this window.
+int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
+  auto* mw = reinterpret_cast<Mw*>(wr.bind_mw.mw);
+  const ibv_mw_bind_info& info = wr.bind_mw.bind_info;
+  if (mw == nullptr || mw->base.pd != qp.base.qp_base.pd) return EINVAL;
+  if ((wr.bind_mw.rkey >> 8) != (mw->base.rkey >> 8)) return EINVAL;
+  if (info.length != 0 && info.mr == nullptr) return EINVAL;
+  bind->window = mw->region;
+  bind->key = wr.bind_mw.rkey;
+  bind->binding.parent = info.mr == nullptr ? nullptr : reinterpret_cast<Mr*>(info.mr)->region;
+  bind->binding.address = info.addr;
+  bind->binding.length = info.length;
+  bind->binding.access = info.mw_access_flags;
+  bind->binding.zero_based = (info.mw_access_flags & IBV_ACCESS_ZERO_BASED) != 0;
+  bind->binding.qpn = mw->base.type == IBV_MW_TYPE_2 ? qp.base.qp_base.qp_num : 0;
+  return 0;
+}
+
+int PostOne(Qp* qp, const ibv_send_wr& wr, Instant now) {
+  BindWork bind;
+  const BindWork* binding = nullptr;
+  if (wr.opcode == IBV_WR_BIND_MW) {
+    if (const int error = DescribeBind(*qp, wr, &bind); error != 0) return error;
+    binding = &bind;
+  }
+  return qp->machine->Post(wr, binding, now);
+}
+
+bool MaySend(ibv_qp_state state) {
+  return state == IBV_QPS_RTS || state == IBV_QPS_SQD || state == IBV_QPS_ERR ||
+         state == IBV_QPS_SQE;
+}
+
+}  // namespace
+
+int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
+  Qp* qp = Qp::From(handle);
+  Engine& engine = Library::Get()->engine();
+  const std::lock_guard lock(qp->mutex);
+  int error = qp->alive && MaySend(qp->state) ? 0 : EINVAL;
+  if (qp->init.qp_type == IBV_QPT_XRC_RECV) error = EINVAL;
+  if (error != 0) {
+    *bad = wr;
+    return error;
+  }
+  // The clock is read only for requests that may have to wait for a peer.
+  const bool attached = qp->machine && qp->machine->attached();
+  const Instant now = attached ? Instant() : Now();
+  for (; wr != nullptr; wr = wr->next) {
+    error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
+    if (error == 0) continue;
+    *bad = wr;
+    break;
+  }
+  if (qp->datagrams) {
+    engine.DeliverDatagrams(qp);
+  } else {
+    engine.Pump(qp, true);
+  }
+  return error;
+}
+
+int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
+  Qp* qp = Qp::From(handle);
+  if (!qp->alive || !qp->own_receives || qp->state == IBV_QPS_RESET) {
+    *bad = wr;
+    return EINVAL;
+  }
+  std::vector<ReceiveQueue::Waiter> waiters;
+  int error = 0;
+  for (; wr != nullptr; wr = wr->next) {
+    error = qp->own_receives->Post(*wr, &waiters);
+    if (error == 0) continue;
+    *bad = wr;
+    break;
+  }
+  Engine& engine = Library::Get()->engine();
+  if (!waiters.empty()) engine.NotifyReceives(waiters);
+  if (qp->state == IBV_QPS_ERR) {
+    const std::lock_guard lock(qp->mutex);
+    if (qp->state == IBV_QPS_ERR) engine.FlushReceives(qp);
+  }
+  return error;
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,168 @@
+// Shared receive queues and XRC domains.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "rdma/nex/library.h"
+#include "rdma/nex/verbs/operations.h"
+
+namespace oxmem::nex {
+
+void ForgetEvents(ibv_context* context, const void* subject);
+void WaitForEventAcks(pthread_mutex_t* mutex, pthread_cond_t* cond, const std::uint32_t* completed,
+                      std::uint32_t reported);
+
+namespace {
+
+Srq* From(ibv_srq* srq) { return reinterpret_cast<Srq*>(srq); }
+Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
+
+Srq* MakeSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
+  if (attributes.max_wr == 0 || attributes.max_wr > static_cast<unsigned>(kMaxQueueDepth) ||
+      attributes.max_sge > static_cast<unsigned>(kMaxSges)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  auto* srq = new Srq;
+  srq->queue = std::make_unique<ReceiveQueue>(
+      attributes.max_wr, static_cast<int>(attributes.max_sge), From(pd)->domain);
+  srq->base.context = pd->context;
+  srq->base.srq_context = srq_context;
+  srq->base.pd = pd;
+  pthread_mutex_init(&srq->base.mutex, nullptr);
+  pthread_cond_init(&srq->base.cond, nullptr);
+  From(pd)->users.fetch_add(1);
+  return srq;
+}
+
+}  // namespace
+
+ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
+  Srq* srq = MakeSrq(pd, attributes->srq_context, attributes->attr);
+  if (srq == nullptr) return nullptr;
+  attributes->attr.max_sge = static_cast<std::uint32_t>(srq->queue->max_sges());
+  return &srq->base;
+}
+
+ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
+  constexpr std::uint32_t kNeeded =
+      IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+  if (attributes->comp_mask != kNeeded || attributes->srq_type != IBV_SRQT_XRC) {
+    errno = attributes->srq_type == IBV_SRQT_TM ? EOPNOTSUPP : EINVAL;
+    return nullptr;
+  }
+  if (attributes->cq == nullptr || attributes->xrcd == nullptr || attributes->pd == nullptr) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  Srq* srq = MakeSrq(attributes->pd, attributes->srq_context, attributes->attr);
+  if (srq == nullptr) return nullptr;
+  srq->cq = reinterpret_cast<Cq*>(attributes->cq);
+  srq->cq->users.fetch_add(1);
+  srq->xrcd = attributes->xrcd;
+  reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_add(1);
+  Library::Get()->AddSharedQueue(srq);
+  return &srq->base;
+}
+
+int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
+  ReceiveQueue& queue = *From(handle)->queue;
+  if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
+  if ((mask & IBV_SRQ_MAX_WR) != 0) {
+    if (attributes->max_wr > static_cast<unsigned>(kMaxQueueDepth)) return EINVAL;
+    if (const int error = queue.Resize(attributes->max_wr); error != 0) return error;
+  }
+  if ((mask & IBV_SRQ_LIMIT) != 0 && !queue.SetLimit(attributes->srq_limit)) return EINVAL;
+  return 0;
+}
+
+int QuerySrq(ibv_srq* handle, ibv_srq_attr* attributes) {
+  ReceiveQueue& queue = *From(handle)->queue;
+  attributes->max_wr = queue.depth();
+  attributes->max_sge = static_cast<std::uint32_t>(queue.max_sges());
+  attributes->srq_limit = queue.limit();
+  return 0;
+}
+
+int DestroySrq(ibv_srq* handle) {
+  Srq* srq = From(handle);
+  if (srq->users.load() != 0) return EBUSY;
+  ForgetEvents(handle->context, handle);
+  WaitForEventAcks(&handle->mutex, &handle->cond, &handle->events_completed, srq->async_reported);
+  Library::Get()->RemoveSharedQueue(srq);
+  if (srq->cq != nullptr) srq->cq->users.fetch_sub(1);
+  if (srq->xrcd != nullptr) reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_sub(1);
+  From(handle->pd)->users.fetch_sub(1);
+  delete srq;
+  return 0;
+}
+
+int GetSrqNumber(ibv_srq* handle, std::uint32_t* number) {
+  if (From(handle)->number == 0) return EINVAL;
+  *number = From(handle)->number;
+  return 0;
+}
+
+int PostSrqReceive(ibv_srq* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
+  std::vector<ReceiveQueue::Waiter> waiters;
+  int error = 0;
+  for (; wr != nullptr && error == 0; wr = wr->next) {
+    error = From(handle)->queue->Post(*wr, &waiters);
+    if (error != 0) *bad = wr;
+  }
+  if (!waiters.empty()) Library::Get()->engine().NotifyReceives(waiters);
+  return error;
+}
+
+// A domain that is opened through a file is one domain for all who open it in this process; other
+// processes have their own (docs/nex.md).
+ibv_xrcd* OpenXrcd(ibv_context* context, ibv_xrcd_init_attr* attributes) {
+  constexpr std::uint32_t kNeeded = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
+  if (attributes->comp_mask != kNeeded || (attributes->oflags & ~(O_CREAT | O_EXCL)) != 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  struct stat file {};
+  if (attributes->fd != -1 && fstat(attributes->fd, &file) != 0) return nullptr;
+  if (attributes->fd == -1 && (attributes->oflags & O_CREAT) == 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  int error = 0;
+  Xrcd* xrcd = Library::Get()->OpenXrcDomain(file.st_dev, file.st_ino, attributes->oflags, &error);
+  if (xrcd == nullptr) {
+    errno = error;
+    return nullptr;
+  }
+  xrcd->base.context = context;
+  Context::From(context)->users.fetch_add(1);
+  return &xrcd->base;
+}
+
+int CloseXrcd(ibv_xrcd* handle) {
+  Context* context = Context::From(handle->context);
+  if (!Library::Get()->CloseXrcDomain(reinterpret_cast<Xrcd*>(handle))) return EBUSY;
+  context->users.fetch_sub(1);
+  return 0;
+}
+
+ReceiveSource* XrcQueues::FindSharedQueue(std::uint32_t number) {
+  Srq* srq = Library::Get()->FindSharedQueue(number);
+  if (srq == nullptr || srq->xrcd != &qp_->xrcd->base) return nullptr;
+  for (const auto& known : known_) {
+    if (known->shared() == srq && known->queue() == srq->queue.get()) return known.get();
+  }
+  known_.push_back(std::make_unique<QpReceives>(qp_, srq->queue.get(), srq));
+  return known_.back().get();
+}
+
+void XrcQueues::Forget() {
+  for (const auto& known : known_) {
+    if (Library::Get()->FindSharedQueue(known->shared()->number) == known->shared()) {
+      known->queue()->Forget(qp_);
+    }
+  }
+  known_.clear();
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Runs RDMA programs of the distribution under nexrun, both ends on this host.
+
+usage: nex_e2e.py NEXRUN CASE
+
+Every run has its own ports: NEX_PORT for nex0 and one for the program. Exits 77 when the program is
+not installed, 1 with the output of both ends when a case fails.
+"""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+TIMEOUT_S = 60
+
+
+def free_port():
+    """A port that is free now, outside the kernel's ephemeral range."""
+    start = 20000 + (os.getpid() * 37) % 9000
+    for port in range(start, 31000):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no free port")
+
+
+class Pair:
+    """A server and a client under nexrun."""
+
+    def __init__(self, nexrun):
+        self.nexrun = nexrun
+        self.port = free_port()
+        self.env = dict(os.environ, NEX_PORT=str(34000 + (os.getpid() * 7) % 20000), NEX_ADDR="127.0.0.1")
+
+    def start(self, command):
+        if shutil.which(command[0]) is None:
+            print(f"skipped: {command[0]} is not installed")
+            sys.exit(77)
+        return subprocess.Popen([self.nexrun] + command, env=self.env, text=True, errors="replace",
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def wait_for_listener(self, server, port):
+        """Until someone listens on the port; connecting would disturb a one-shot server."""
+        deadline = time.monotonic() + 20
+        wanted = f":{port:04X}"
+        while time.monotonic() < deadline and server.poll() is None:
+            for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+                with open(name) as table:
+                    for line in table:
+                        fields = line.split()
+                        if fields[1].endswith(wanted) and fields[3] == "0A":
+                            return True
+            time.sleep(0.01)
+        return False
+
+    def run(self, server_command, client_command, port=None, client_code=0, server_code=0):
+        server = self.start(server_command)
+        if not self.wait_for_listener(server, port or self.port):
+            server.kill()
+            raise AssertionError("the server does not listen:\n" + server.communicate()[0])
+        client = self.start(client_command)
+        out = {}
+        try:
+            out["client"] = client.communicate(timeout=TIMEOUT_S)[0]
+            out["server"] = server.communicate(timeout=TIMEOUT_S)[0]
+        except subprocess.TimeoutExpired:
+            client.kill()
+            server.kill()
+            out["client"] = client.communicate()[0]
+            out["server"] = server.communicate()[0]
+            raise AssertionError(f"time is up\n{out}")
+        if client.returncode != client_code or server.returncode != server_code:
+            raise AssertionError(f"exit codes {client.returncode} (client), {server.returncode} (server)\n"
+                                 f"client: {out['client']}\nserver: {out['server']}")
+        return out
+
+
+def pingpong(pair, program, *options):
+    common = [program, "-p", str(pair.port), *options]
+    out = pair.run(common, common + ["127.0.0.1"])
+    for end in ("client", "server"):
+        assert re.search(r"iters in", out[end]), out[end]
+
+
+def perftest(pair, program, *options):
+    common = [program, "-p", str(pair.port), "-F", *options]
+    out = pair.run(common, common + ["127.0.0.1"])
+    assert re.search(r"^ *\d+ +\d+ +[\d.]+", out["client"], re.M), out["client"]
+
+
+def devices(pair):
+    out = pair.start(["ibv_devices"]).communicate(timeout=TIMEOUT_S)[0]
+    assert "nex0" in out, out
+    info = pair.start(["ibv_devinfo", "-v"])
+    text = info.communicate(timeout=TIMEOUT_S)[0]
+    assert info.returncode == 0 and "PORT_ACTIVE" in text and "::ffff:127.0.0.1" in text, text
+
+
+def bad_environment(pair):
+    for name, value in (("NEX_PORT", "70000"), ("NEX_PORT", "x"), ("NEX_ADDR", "192.0.2.1"),
+                        ("NEX_ADDR", "nowhere"), ("NEX_DEVICE", "a b"), ("NEX_DEBUG", "9")):
+        pair.env = dict(os.environ, **{name: value})
+        run = pair.start(["ibv_devinfo", "-d", "nex0"])
+        text = run.communicate(timeout=TIMEOUT_S)[0]
+        assert run.returncode > 0, text
+        assert text.count(f"nex: {name}") == 1, text
+
+
+def killed_peer(pair):
+    """kill -9 of one end of an endless run: the other end ends with an error, soon."""
+    common = ["ib_write_bw", "-p", str(pair.port), "-F", "--run_infinitely", "-D", "1"]
+    server = pair.start(common)
+    assert pair.wait_for_listener(server, pair.port)
+    client = pair.start(common + ["127.0.0.1"])
+    # The first line of figures says that data flows.
+    for line in client.stdout:
+        if re.match(r"^ *65536 +\d+", line):
+            break
+    server.send_signal(signal.SIGKILL)
+    server.communicate()
+    text = client.communicate(timeout=TIMEOUT_S)[0]
+    assert client.returncode != 0, text
+    assert "status 12" in text or "transport retry" in text.lower() or "Failed" in text, text
+
+
+CASES = {
+    "devices": devices,
+    "bad_environment": bad_environment,
+    "killed_peer": killed_peer,
+}
+
+
+def add(name, function, *arguments):
+    CASES[name] = lambda pair: function(pair, *arguments)
+
+
+for kind in ("rc", "uc", "ud", "srq"):
+    add(f"{kind}_pingpong", pingpong, f"ibv_{kind}_pingpong", "-g", "0")
+    add(f"{kind}_pingpong_events", pingpong, f"ibv_{kind}_pingpong", "-g", "0", "-e")
+add("rc_pingpong_lid", pingpong, "ibv_rc_pingpong")
+add("rc_pingpong_new_send", pingpong, "ibv_rc_pingpong", "-N", "-g", "0")
+add("rc_pingpong_check", pingpong, "ibv_rc_pingpong", "-c", "-g", "0")
+add("rc_pingpong_large", pingpong, "ibv_rc_pingpong", "-g", "0", "-s", "3000000", "-n", "50")
+for operation in ("write", "read", "send", "atomic"):
+    add(f"ib_{operation}_lat", perftest, f"ib_{operation}_lat", "-n", "500")
+    add(f"ib_{operation}_bw", perftest, f"ib_{operation}_bw", "-n", "500")
+add("ib_write_bw_4qp", perftest, "ib_write_bw", "-q", "4", "-n", "500")
+add("ib_send_bw_both", perftest, "ib_send_bw", "-b", "-n", "500")
+add("ib_send_lat_events", perftest, "ib_send_lat", "-e", "-n", "500")
+add("ib_read_bw_sizes", perftest, "ib_read_bw", "-a", "-n", "100")
+add("ib_send_lat_uc", perftest, "ib_send_lat", "-c", "UC", "-n", "500")
+add("ib_write_bw_uc", perftest, "ib_write_bw", "-c", "UC", "-n", "500")
+add("ib_send_lat_ud", perftest, "ib_send_lat", "-c", "UD", "-n", "500")
+
+
+def main():
+    nexrun, case = sys.argv[1:]
+    if case == "list":
+        print("\n".join(CASES))
+        return 0
+    pair = Pair(nexrun)
+    try:
+        CASES[case](pair)
+    except AssertionError as error:
+        print(f"{case}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+#include "rdma/nex/wire.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+namespace oxmem::nex {
+namespace {
+
+TEST(Wire, AHeaderHasItsDocumentedBytes) {
+  FrameHeader header;
+  header.type = FrameType::kWriteImmediate;
+  header.flags = kFlagSolicited;
+  header.sequence = 0x01020304;
+  header.length = 0x00050607;
+  header.immediate = 0x08090a0b;
+  header.key = 0x0c0d0e0f;
+  header.srq_number = 0x10111213;
+  header.address = 0x1415161718191a1b;
+  header.operand = 0x1c1d1e1f20212223;
+  header.swap = 0x2425262728292a2b;
+  std::array<std::byte, kHeaderBytes> bytes;
+  EncodeHeader(header, bytes);
+  const std::uint8_t expected[kHeaderBytes] = {
+      5,    1,    0,    0,    0x01, 0x02, 0x03, 0x04, 0x00, 0x05, 0x06, 0x07,
+      0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x12, 0x13,
+      0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
+      0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2a, 0x2b};
+  EXPECT_EQ(0, std::memcmp(expected, bytes.data(), kHeaderBytes));
+  EXPECT_EQ(header, DecodeHeader(bytes));
+}
+
+TEST(Wire, WhatIsNotKnownIsRefused) {
+  std::array<std::byte, kHeaderBytes> bytes{};
+  EXPECT_FALSE(DecodeHeader(bytes));  // type 0
+  FrameHeader header;
+  header.length = kMaxMessageBytes + 1;
+  EncodeHeader(header, bytes);
+  EXPECT_FALSE(DecodeHeader(bytes));
+  header = {};
+  header.flags = 2;
+  EncodeHeader(header, bytes);
+  EXPECT_FALSE(DecodeHeader(bytes));
+  header = {};
+  header.type = FrameType::kAck;
+  header.length = 1;
+  EncodeHeader(header, bytes);
+  EXPECT_FALSE(DecodeHeader(bytes));
+  header = {};
+  header.type = FrameType::kNak;
+  EncodeHeader(header, bytes);
+  EXPECT_FALSE(DecodeHeader(bytes));  // a NAK without a reason
+}
+
+TEST(Wire, GreetingsOfAnotherVersionAreRefused) {
+  const Greeting greeting{GreetingType::kWelcome, 1, 2, 3, 4, 5};
+  std::array<std::byte, kGreetingBytes> bytes;
+  EncodeGreeting(greeting, bytes);
+  EXPECT_EQ(greeting, DecodeGreeting(bytes));
+  bytes[5] = std::byte{2};
+  EXPECT_FALSE(DecodeGreeting(bytes));
+}
+
+TEST(Wire, DatagramHeadersSurviveARoundTrip) {
+  DatagramHeader header;
+  header.source_qpn = 1;
+  header.destination_qpn = 0xffffff;
+  header.queue_key = 0x11111111;
+  header.flags = kFlagSolicited;
+  header.has_immediate = header.has_grh = true;
+  header.immediate = 9;
+  header.source_gid[15] = 1;
+  header.destination_gid[0] = 0xff;
+  std::array<std::byte, kDatagramHeaderBytes> bytes;
+  EncodeDatagram(header, bytes);
+  EXPECT_EQ(header, DecodeDatagram(bytes));
+  bytes[6] = std::byte{0x80};
+  EXPECT_FALSE(DecodeDatagram(bytes));
+}
+
+}  // namespace
+}  // namespace oxmem::nex
