@@ -78,6 +78,7 @@ bool Node::Poll(Instant now) {
 }
 
 void Node::Close(Instant now) {
+  closing_ = true;
   for (const auto& connection : connections_) {
     if (connection == nullptr) continue;
     connection->engine.Close(now);
@@ -123,6 +124,8 @@ void Node::OnConnectionFrame(Instant now, Connection& connection,
 
 void Node::OnUnknownFrame(Instant now, const Key& key, const tloe::FrameHeader& header,
                           std::span<const std::byte> frame) {
+  // A peer that was just told goodbye opens again at once; nobody would serve it.
+  if (closing_) return;
   const std::optional<tloe::Protocol> protocol = OpeningProtocol(header, config_.engine);
   if (!protocol || (config_.protocol && *config_.protocol != *protocol)) {
     stats_.unknown_frames.Increment();
@@ -240,7 +243,9 @@ void Node::FlushDirty(Instant now) {
     AddStats(connection);
     const tloe::State state = connection.engine.state();
     if (state == tloe::State::kFailed || state == tloe::State::kClosed) {
-      if (state == tloe::State::kFailed) stats_.connections_failed.Increment();
+      const bool lost = state == tloe::State::kFailed &&
+                        connection.engine.failure() != tloe::Failure::kPeerClosed;
+      if (lost) stats_.connections_failed.Increment();
       RemoveConnection(connection);
     }
   }

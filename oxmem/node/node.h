@@ -98,7 +98,7 @@ class Node {
   int fd() const { return link_->fd(); }
   Instant next_deadline() const { return deadlines_.soonest(); }
 
-  // Tells every peer that the connection ends.
+  // Tells every peer that the connection ends, and takes no new ones from now on.
   void Close(Instant now);
 
   const link::Link& link() const { return *link_; }
@@ -152,6 +152,7 @@ class Node {
   std::vector<link::OutgoingFrame> outgoing_;
   Key last_key_{};
   Connection* last_connection_ = nullptr;
+  bool closing_ = false;
   absl::Status link_status_;
   NodeStats stats_;
 };
