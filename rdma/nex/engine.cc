@@ -145,10 +145,10 @@ void Engine::Run() {
       FlushDelayed();
       // Work that polling left lying about (a program that spins on its memory, queue pairs of
       // a queue that nobody polls) needs this thread at once for a while.
-      if (Dispatch(0)) watch_until = Now() + kWatchTime;
+      if (Dispatch(0, true)) watch_until = Now() + kWatchTime;
     } else {
       FlushDelayed();
-      Dispatch(WaitMs(Now(), false));
+      Dispatch(WaitMs(Now(), false), true);
     }
     RunTimers();
   }
@@ -166,23 +166,27 @@ void Engine::Wake() {
   [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one);
 }
 
+void Engine::ClearWake() {
+  std::uint64_t ignored;
+  [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
+}
+
 void Engine::OnArmed() {
   armed_.fetch_add(1);
   if (leased_.load()) Wake();
 }
 
-bool Engine::Dispatch(int timeout_ms) {
+bool Engine::Dispatch(int timeout_ms, bool background) {
   epoll_event events[32];
   const int count = epoll_wait(epoll_.get(), events, 32, timeout_ms);
   bool moved = false;
   for (int i = 0; i < count; ++i) {
     const auto value = static_cast<std::uint32_t>(events[i].data.u64);
     switch (static_cast<Kind>(events[i].data.u64 >> 32)) {
-      case Kind::kWake: {
-        std::uint64_t ignored;
-        [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
+      case Kind::kWake:
+        // A wake-up is for the background thread; a polling thread must not take it away.
+        if (background) ClearWake();
         break;
-      }
       case Kind::kListener:
         AcceptAll(value);
         break;
@@ -223,7 +227,7 @@ void Engine::PollProgress(Cq* cq) {
   polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   const int attached = cq->attached.load(std::memory_order_relaxed);
   if (attached == 0 || attached > Cq::kDirect || (++cq->empty_polls & 15) == 0) {
-    Dispatch(0);
+    Dispatch(0, false);
     return;
   }
   for (auto& slot : cq->direct) {

@@ -87,7 +87,9 @@ class Engine {
   void Run();
   void Wake();
   int WaitMs(Instant now, bool leased);
-  bool Dispatch(int timeout_ms);  // true: some queue pair had something to do
+  // True: some queue pair had something to do.
+  bool Dispatch(int timeout_ms, bool background);
+  void ClearWake();
   bool ProgressQp(Qp* qp, bool from_poll);
   void AcceptAll(std::size_t listener);
   void ReadPending(int fd);

@@ -86,7 +86,7 @@ def pingpong(pair, program, *options):
     common = [program, "-p", str(pair.port), *options]
     out = pair.run(common, common + ["127.0.0.1"])
     for end in ("client", "server"):
-        assert re.search(r"iters in", out[end]), out[end]
+        assert re.search(r"iters in|^success", out[end], re.M), out[end]
 
 
 def perftest(pair, program, *options):
@@ -141,7 +141,7 @@ def add(name, function, *arguments):
     CASES[name] = lambda pair: function(pair, *arguments)
 
 
-for kind in ("rc", "uc", "ud", "srq"):
+for kind in ("rc", "uc", "ud", "srq", "xsrq"):
     add(f"{kind}_pingpong", pingpong, f"ibv_{kind}_pingpong", "-g", "0")
     add(f"{kind}_pingpong_events", pingpong, f"ibv_{kind}_pingpong", "-g", "0", "-e")
 add("rc_pingpong_lid", pingpong, "ibv_rc_pingpong")
@@ -154,6 +154,7 @@ for operation in ("write", "read", "send", "atomic"):
 add("ib_write_bw_4qp", perftest, "ib_write_bw", "-q", "4", "-n", "500")
 add("ib_send_bw_both", perftest, "ib_send_bw", "-b", "-n", "500")
 add("ib_send_lat_events", perftest, "ib_send_lat", "-e", "-n", "500")
+add("ib_send_lat_sizes", perftest, "ib_send_lat", "-a", "-n", "100")
 add("ib_read_bw_sizes", perftest, "ib_read_bw", "-a", "-n", "100")
 add("ib_send_lat_uc", perftest, "ib_send_lat", "-c", "UC", "-n", "500")
 add("ib_write_bw_uc", perftest, "ib_write_bw", "-c", "UC", "-n", "500")
