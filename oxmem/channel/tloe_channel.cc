@@ -83,6 +83,7 @@ TloeChannel::TloeChannel(std::unique_ptr<link::Link> link, const link::Address& 
                                ? options_.largest_message_size
                                : tloe::Engine::LargestDataSize(link_->max_frame_bytes_to(peer))),
       largest_message_size_(wanted_message_size_),
+      largest_read_size_(wanted_message_size_),
       requests_(options_.depth),
       messages_(kMessageSlots),
       completions_(options_.depth),

@@ -113,6 +113,7 @@ class TloeChannel final : public transport::Channel {
   tloe::Engine engine_;
   uint8_t wanted_message_size_;
   uint8_t largest_message_size_;
+  uint8_t largest_read_size_;
 
   RequestTable requests_;
   SourceIds messages_;

@@ -92,6 +92,7 @@ void TloeChannel::OnConnected(Instant now) {
 void TloeChannel::LimitMessages() {
   largest_message_size_ =
       std::min(wanted_message_size_, LargestSizeWithin(engine_.max_message_flits()));
+  largest_read_size_ = std::min(largest_message_size_, engine_.largest_answer_size());
 }
 
 // What the lost peer had answered in part is asked for again whole; nothing distinguishes a write

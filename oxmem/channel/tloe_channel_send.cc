@@ -94,8 +94,9 @@ void TloeChannel::SendRequests() {
 bool TloeChannel::SendNextMessage(uint32_t request_index) {
   if (!messages_.available()) return false;
   ActiveRequest& active = requests_[request_index];
-  Message message =
-      NextMessageOf(active.request, active.sent, options_.base_address, largest_message_size_);
+  const uint8_t largest =
+      active.request.op == Op::kRead ? largest_read_size_ : largest_message_size_;
+  Message message = NextMessageOf(active.request, active.sent, options_.base_address, largest);
   const std::size_t length = std::size_t{1} << message.size;
   tilelink::MemoryPayload payload;
   std::array<std::byte, 8> operand;

@@ -189,6 +189,7 @@ tilelink::DataOrder Engine::data_order() const {
   return impl_->config.data_order.value_or(impl_->traits->data_order);
 }
 std::size_t Engine::max_message_flits() const { return impl_->max_frame_flits; }
+uint8_t Engine::largest_answer_size() const { return impl_->traits->largest_answer_size; }
 
 void Engine::Open(Instant now) { impl_->Open(now); }
 void Engine::Close(Instant now) { impl_->Close(now); }

@@ -53,6 +53,7 @@ struct Engine::Impl {
   FrameVerdict OnSequenced(Instant now, const ParsedFrame& frame);
   bool IsAnswerToOpen(const FrameHeader& header) const;
   void OnOpeningFrame(Instant now, const ParsedFrame& frame);
+  void FinishOpening(Instant now);
   void LearnFromOpening(Instant now, const ParsedFrame& frame);
   void DecideProfile(Instant now, PeerProfile decided);
   bool OnAcknowledgement(Instant now, const FrameHeader& header);

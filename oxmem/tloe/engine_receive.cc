@@ -137,6 +137,8 @@ FrameVerdict Engine::Impl::OnFrameConnected(Instant now, const ParsedFrame& fram
       OnAcknowledgement(now, header);
       if (IsCreditChannel(header.credit_channel))
         send_credits.Add(static_cast<Channel>(header.credit_channel), header.credit_exponent);
+      // The window may have been too full for the last frame of the opening until now.
+      if (state == State::kOpening) FinishOpening(now);
       return FrameVerdict::kAckOnly;
     case FrameType::kClose:
       return OnCloseFrame(header);
@@ -292,7 +294,12 @@ void Engine::Impl::OnOpeningFrame(Instant now, const ParsedFrame& frame) {
                 header.credit_exponent == kOmnixtendCExponent;
     if (traits->credit_frames) BuildOpeningGrants();
   }
-  if (undecided) return;
+  FinishOpening(now);
+}
+
+// Opens once the peer has granted what its kind grants, and what this side opens with was received.
+void Engine::Impl::FinishOpening(Instant now) {
+  if (!answered || undecided) return;
   if (!traits->await_all_credits) {
     BecomeOpen(now);
     return;

@@ -2,6 +2,7 @@
 #define OXMEM_TLOE_PEER_TRAITS_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "oxmem/tilelink/codec.h"
 #include "oxmem/tloe/config.h"
@@ -33,6 +34,8 @@ struct PeerTraits {
   bool await_all_credits;
   std::size_t max_window_frames;
   std::size_t max_frame_flits;
+  // log2 of the data of the longest answer it sends unharmed.
+  uint8_t largest_answer_size;
   // Frames after which an acknowledgement does not wait.
   int ack_every;
 };
