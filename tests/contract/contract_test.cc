@@ -59,6 +59,7 @@ void ChannelContract::Sleep(Instant until) {
 }
 
 std::size_t ChannelContract::PollOrSleep(std::span<Completion> completions) {
+  if (gave_up_) return 0;  // one wait is enough to know
   const Instant give_up = Now() + kPatience;
   while (true) {
     const std::size_t count = PollOnce(completions);
@@ -66,6 +67,7 @@ std::size_t ChannelContract::PollOrSleep(std::span<Completion> completions) {
     if (Now() > give_up) break;
     if (channel().Arm()) Sleep(give_up);
   }
+  gave_up_ = true;
   ADD_FAILURE() << "nothing completed for " << kPatience.seconds()
                 << " s; health: " << channel().health();
   return 0;

@@ -64,6 +64,7 @@ class ChannelContract : public testing::TestWithParam<Transport> {
   void Sleep(Instant until);
 
   std::unique_ptr<Harness> harness_;
+  bool gave_up_ = false;
   std::mt19937_64 random_{TestSeed()};
 };
 
