@@ -1,0 +1,94 @@
+#ifndef FS_FUSE_FILE_TABLE_H_
+#define FS_FUSE_FILE_TABLE_H_
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "fs/fuse/mount_options.h"
+#include "fs/volume/volume.h"
+
+namespace oxmem::fs {
+
+// The directory of a mount and its files: names, attributes, extended attributes. The set of files,
+// their sizes and modes of access are fixed before the first reactor starts; owner, mode and times
+// change by setattr and are the daemon's alone. Any thread.
+class FileTable {
+ public:
+  static constexpr uint64_t kRootInode = 1;
+
+  struct File {
+    std::string name;
+    std::string source;
+    std::string provider;  // the channel's own words
+    uint64_t size_bytes = 0;
+    uint64_t block_bytes = 1;
+    bool read_only = false;
+    bool persistent = false;
+    FileMode mode = FileMode::kPageCache;
+    std::string mode_reason;  // why not passthrough; empty if it is
+    int32_t backing_id = 0;   // of the kernel, for passthrough
+  };
+
+  // Inode numbers are 2, 3, … in the order of the files.
+  FileTable(std::vector<File> files, const MountOptions& options);
+
+  std::size_t size() const { return files_.size(); }
+  const File& file(std::size_t index) const { return files_[index]; }
+
+  // Before the first reactor starts.
+  void SetMode(std::size_t index, FileMode mode, int32_t backing_id, std::string reason);
+
+  static uint64_t InodeOf(std::size_t index) { return index + 2; }
+  // The file of an inode number, if it is one.
+  std::optional<std::size_t> IndexOf(uint64_t inode) const;
+  std::optional<std::size_t> Find(std::string_view name) const;
+
+  // Of a file or of the root; false if there is no such inode.
+  bool GetAttributes(uint64_t inode, struct stat* attributes) const;
+
+  // Applies the FUSE_SET_ATTR_* bits of `to_set` but the size. Returns 0 or an errno.
+  int SetAttributes(uint64_t inode, const struct stat& attributes, int to_set);
+
+  // The file was written now.
+  void Touch(std::size_t index);
+
+  struct statvfs Statistics() const;
+
+  // user.oxmem.* of a file, in a fixed order. `health` is the only one that changes.
+  std::vector<std::pair<std::string, std::string>> ExtendedAttributes(
+      std::size_t index, const std::string& health) const;
+
+ private:
+  struct Attributes {
+    mode_t mode = 0;
+    uid_t uid = 0;
+    gid_t gid = 0;
+    timespec accessed{};
+    timespec modified{};
+    timespec changed{};
+  };
+  struct WriteTime {
+    WriteTime() = default;
+    WriteTime(WriteTime&& other) noexcept : ns(other.ns.load()) {}
+    std::atomic<int64_t> ns{0};  // of the last write, on the wall clock; 0 for none
+  };
+
+  std::vector<File> files_;
+  std::vector<WriteTime> written_;
+  mutable absl::Mutex mutex_;
+  std::vector<Attributes> attributes_ ABSL_GUARDED_BY(mutex_);  // the root, then the files
+};
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_FILE_TABLE_H_

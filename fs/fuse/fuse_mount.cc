@@ -1,0 +1,293 @@
+#include "fs/fuse/fuse_mount.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/fuse/init_reply.h"
+#include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/libfuse_log.h"
+#include "fs/fuse/mount_point.h"
+#include "fs/volume/mapped_volume.h"
+#include "spdlog/spdlog.h"
+#include "transport/base/check.h"
+#include "transport/base/status.h"
+
+namespace oxmem::fs {
+namespace {
+
+constexpr Duration kHandshakePatience = Duration::Seconds(10);
+
+// Commas and backslashes separate mount options.
+std::string EscapeOption(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == ',' || c == '\\') escaped += '\\';
+    escaped += c;
+  }
+  return escaped;
+}
+
+std::vector<std::string> SessionArguments(const MountOptions& options) {
+  std::string list = absl::StrCat(
+      "subtype=oxmem,nosuid,nodev,default_permissions,fsname=", EscapeOption(options.device_name),
+      options.read_only ? ",ro" : "", options.allow_other ? ",allow_other" : "");
+  return {"-o", std::move(list)};
+}
+
+// The signal that wakes a reactor out of read: it only has to interrupt.
+void CatchWakeSignal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  sigaction(SIGUSR1, &action, nullptr);
+}
+
+FileTable::File FileOf(const MountFile& file, const Volume& volume, const MountOptions& options) {
+  const VolumeInfo& info = volume.info();
+  return {.name = file.name,
+          .source = file.source,
+          .provider = volume.name(),
+          .size_bytes = info.size_bytes,
+          .block_bytes = info.block_bytes,
+          .read_only = info.read_only || options.read_only,
+          .persistent = info.persistent};
+}
+
+// Why the kernel could not read, write and map the region's memory by itself; OK if it could.
+absl::Status PassthroughPossible(const VolumeInfo& info, bool kernel_has_passthrough) {
+  OXMEM_RETURN_IF_ERROR(MappedVolume::Mappable(info));
+  if (info.local_memory->offset != 0) {
+    return absl::FailedPreconditionError("the region does not begin where its memory file begins");
+  }
+  const int seals = fcntl(info.local_memory->fd, F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_GROW) == 0) {
+    return absl::FailedPreconditionError(
+        "the region's memory is not sealed against growing, and writes past the end would extend "
+        "it");
+  }
+  if (!kernel_has_passthrough) {
+    return absl::FailedPreconditionError(
+        "this kernel has no FUSE passthrough (Linux 6.9 or later is needed)");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> OpenBacking(int fuse_fd, int memory_fd) {
+  kernel::BackingMap map{.fd = memory_fd, .flags = 0, .padding = 0};
+  const int id = ioctl(fuse_fd, kernel::kIoctlBackingOpen, &map);
+  if (id > 0) return id;
+  if (errno == EPERM) return ErrnoStatus(errno, "passthrough needs root (CAP_SYS_ADMIN)");
+  return ErrnoStatus(errno, "the kernel does not take the region's memory for passthrough");
+}
+
+absl::StatusOr<std::vector<std::byte>> ReadInitRequest(int fd) {
+  pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+  const int timeout_ms = static_cast<int>(kHandshakePatience.nanoseconds() / 1000000);
+  if (poll(&ready, 1, timeout_ms) <= 0) {
+    return absl::DeadlineExceededError("the kernel sent no FUSE_INIT within 10 s");
+  }
+  std::vector<std::byte> request(sizeof(fuse_in_header) + sizeof(fuse_write_in) + kLargestIoBytes);
+  const ssize_t bytes = read(fd, request.data(), request.size());
+  if (bytes < 0) return ErrnoStatus(errno, "reading FUSE_INIT");
+  request.resize(static_cast<std::size_t>(bytes));
+  return request;
+}
+
+absl::StatusOr<UniqueFd> CloneFuseFd(int fd) {
+  UniqueFd clone(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!clone.valid()) return ErrnoStatus(errno, "/dev/fuse");
+  auto original = static_cast<uint32_t>(fd);
+  if (ioctl(clone.get(), kernel::kIoctlClone, &original) != 0) {
+    return ErrnoStatus(errno, "/dev/fuse: a second descriptor for the mount");
+  }
+  return clone;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::Create(
+    MountOptions options, std::vector<MountFile> files,
+    std::vector<std::vector<std::unique_ptr<Volume>>> volumes) {
+  OXMEM_CHECK(!volumes.empty());
+  OXMEM_ASSIGN_OR_RETURN(options.directory, PrepareMountPoint(options.directory));
+  std::vector<FileTable::File> table;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    table.push_back(FileOf(files[i], *volumes[0][i], options));
+  }
+  auto file_table = std::make_unique<FileTable>(std::move(table), options);
+  std::unique_ptr<FuseMount> mount(new FuseMount(std::move(options), std::move(file_table)));
+  mount->ended_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!mount->ended_fd_.valid()) return ErrnoStatus(errno, "eventfd");
+  for (auto& own : volumes) {
+    OXMEM_CHECK(own.size() == files.size());
+    OXMEM_ASSIGN_OR_RETURN(auto reactor,
+                           Reactor::Create(mount->options_, mount->files_.get(), std::move(own)));
+    mount->reactors_.push_back(std::move(reactor));
+  }
+  OXMEM_RETURN_IF_ERROR(mount->Mount());
+  OXMEM_RETURN_IF_ERROR(Annotate(mount->Handshake(), mount->options_.directory));
+  return mount;
+}
+
+absl::Status FuseMount::Mount() {
+  LibfuseLog log;
+  const std::vector<std::string> arguments = SessionArguments(options_);
+  for (auto& reactor : reactors_) {
+    OXMEM_RETURN_IF_ERROR(Annotate(reactor->MakeSession(arguments), log.last()));
+  }
+  fuse_session* session = reactors_[0]->session();
+  if (fuse_session_mount(session, options_.directory.c_str()) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        options_.directory, ": ",
+        log.last().empty() ? "fusermount3 could not mount (its reason stands above)" : log.last()));
+  }
+  mounted_ = true;
+  return reactors_[0]->Attach(fuse_session_fd(session));
+}
+
+absl::Status FuseMount::Handshake() {
+  const int fd = reactors_[0]->fuse_fd();
+  OXMEM_ASSIGN_OR_RETURN(const auto request, ReadInitRequest(fd));
+  OXMEM_ASSIGN_OR_RETURN(const InitReply reply, InitReply::FromRequest(request));
+  OXMEM_RETURN_IF_ERROR(reactors_[0]->Initialize(request, reply, true));
+  for (std::size_t i = 1; i < reactors_.size(); ++i) {
+    OXMEM_ASSIGN_OR_RETURN(UniqueFd clone, CloneFuseFd(fd));
+    OXMEM_RETURN_IF_ERROR(reactors_[i]->Attach(clone.Release()));
+    OXMEM_RETURN_IF_ERROR(reactors_[i]->Initialize(request, reply, false));
+  }
+  return ChooseModes(reply.kernel_has_passthrough());
+}
+
+absl::Status FuseMount::ChooseModes(bool kernel_has_passthrough) {
+  for (std::size_t i = 0; i < files_->size(); ++i) {
+    if (options_.dax == Dax::kNever) {
+      files_->SetMode(i, FileMode::kDirect, 0, "dax=never");
+      continue;
+    }
+    const VolumeInfo& info = reactors_[0]->volume(i).info();
+    absl::StatusOr<int32_t> backing = 0;
+    const absl::Status possible = PassthroughPossible(info, kernel_has_passthrough);
+    if (possible.ok()) {
+      backing = OpenBacking(reactors_[0]->fuse_fd(), info.local_memory->fd);
+    } else {
+      backing = possible;
+    }
+    if (backing.ok()) {
+      files_->SetMode(i, FileMode::kPassthrough, *backing, "");
+    } else if (options_.dax == Dax::kAlways) {
+      return absl::FailedPreconditionError(absl::StrCat("dax=always: ", files_->file(i).name, ": ",
+                                                        std::string(backing.status().message())));
+    } else {
+      files_->SetMode(i, FileMode::kPageCache, 0, std::string(backing.status().message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::Start() {
+  CatchWakeSignal();
+  for (auto& reactor : reactors_) {
+    std::vector<Reactor*> peers;
+    for (auto& other : reactors_) {
+      if (other != reactor) peers.push_back(other.get());
+    }
+    reactor->SetPeers(std::move(peers));
+  }
+  running_ = reactors_.size();
+  for (auto& reactor : reactors_) {
+    threads_.emplace_back([this, own = reactor.get()] {
+      own->Run();
+      if (running_.fetch_sub(1) != 1) return;
+      const uint64_t one = 1;
+      (void)!write(ended_fd_.get(), &one, sizeof one);
+    });
+  }
+  RaiseReadAhead();
+  for (std::size_t i = 0; i < files_->size(); ++i) {
+    const FileTable::File& file = files_->file(i);
+    spdlog::info("{}/{}: {} ({} bytes), {}{}", options_.directory, file.name, file.provider,
+                 file.size_bytes, FileModeName(file.mode),
+                 file.mode_reason.empty() ? "" : " (" + file.mode_reason + ")");
+  }
+  return absl::OkStatus();
+}
+
+void FuseMount::RaiseReadAhead() const {
+  struct stat root;
+  if (stat(options_.directory.c_str(), &root) != 0) return;
+  const std::string path = absl::StrCat("/sys/class/bdi/", major(root.st_dev), ":",
+                                        minor(root.st_dev), "/read_ahead_kb");
+  std::ofstream file(path);
+  file << options_.read_ahead_bytes / 1024 << std::endl;
+  if (!file) {
+    spdlog::debug("{}: read-ahead stays as it is: {} cannot be written", options_.directory, path);
+  }
+}
+
+absl::Status FuseMount::Shutdown() {
+  if (!mounted_ || running_ == 0) return absl::OkStatus();
+  absl::Status status = Unmount(options_.directory, UnmountMode::kClean);
+  if (status.ok()) {
+    mounted_ = false;
+    Join();
+    return absl::OkStatus();
+  }
+  std::string who;
+  for (const Holder& holder : FindHolders(options_.directory)) {
+    absl::StrAppend(&who, who.empty() ? ": " : ", ", holder.command, " (", holder.pid, ") ",
+                    holder.how);
+  }
+  {
+    const UniqueFd root(open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (root.valid() && syncfs(root.get()) != 0) {
+      spdlog::warn("{}: writing back: {}", options_.directory, std::strerror(errno));
+    }
+  }
+  const absl::Status detached = Unmount(options_.directory, UnmountMode::kDetach);
+  mounted_ = !detached.ok();
+  for (auto& reactor : reactors_) reactor->Stop();
+  Join();
+  // Closes the last descriptors, on which whoever still has a file open would wait for ever.
+  reactors_.clear();
+  OXMEM_RETURN_IF_ERROR(detached);
+  if (ErrnoOf(status) != EBUSY) return status;
+  return ErrnoStatus(EBUSY, absl::StrCat(options_.directory, " was in use and is detached", who));
+}
+
+void FuseMount::Join() {
+  if (threads_.empty()) return;
+  pollfd ended{.fd = ended_fd_.get(), .events = POLLIN, .revents = 0};
+  // The signal may come just before the read that it is to interrupt, so it comes again.
+  while (poll(&ended, 1, 20) <= 0) {
+    for (std::size_t i = 0; i < threads_.size(); ++i) {
+      if (reactors_[i]->waits_in_read()) pthread_kill(threads_[i].native_handle(), SIGUSR1);
+    }
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+FuseMount::~FuseMount() {
+  const bool serving = !threads_.empty();
+  if (mounted_ && (!serving || running_ != 0)) {
+    const absl::Status status = Unmount(options_.directory, UnmountMode::kDetach);
+    if (!status.ok()) spdlog::debug("{}", std::string(status.message()));
+  }
+  for (auto& reactor : reactors_) reactor->Stop();
+  Join();
+}
+
+}  // namespace oxmem::fs

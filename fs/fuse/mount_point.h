@@ -1,0 +1,45 @@
+#ifndef FS_FUSE_MOUNT_POINT_H_
+#define FS_FUSE_MOUNT_POINT_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace oxmem::fs {
+
+// The file system type in the mount table.
+inline constexpr char kMountType[] = "fuse.oxmem";
+
+// The directory's absolute path, if a mount can go there: it exists, is a directory, is empty and
+// not a mount point. What a killed daemon left there is taken away first.
+absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory);
+
+// The absolute path of a mount of ours, whether or not its daemon lives.
+absl::StatusOr<std::string> FindMount(const std::string& directory);
+
+enum class UnmountMode {
+  kClean,   // fails with EBUSY while it is in use
+  kDetach,  // out of sight at once, gone when nobody uses it any more
+};
+
+// As root by the system call, otherwise through fusermount3. Dirty pages are written back first,
+// so the daemon must be serving, on another thread if it is this process.
+absl::Status Unmount(const std::string& directory, UnmountMode mode);
+
+// A process that keeps a mount busy.
+struct Holder {
+  pid_t pid = 0;
+  std::string command;  // "fio"
+  std::string how;      // "has /mnt/oxmem/data open"
+};
+
+// As far as this user may look.
+std::vector<Holder> FindHolders(const std::string& directory);
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_MOUNT_POINT_H_

@@ -1,0 +1,139 @@
+#ifndef FS_FUSE_REACTOR_H_
+#define FS_FUSE_REACTOR_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "fs/fuse/file_table.h"
+#include "fs/fuse/init_reply.h"
+#include "fs/fuse/libfuse.h"
+#include "fs/fuse/mount_options.h"
+#include "fs/fuse/request_slot.h"
+#include "fs/volume/volume.h"
+#include "transport/base/clock.h"
+#include "transport/base/log.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::fs {
+
+// One thread that reads the kernel's requests, starts their operations on volumes of its own and
+// answers from the completions: nothing is handed to another thread on the way.
+//
+//   read /dev/fuse -> libfuse -> operation handler -> Volume::Start ... OnIoDone -> write /dev/fuse
+//
+// Set up by the thread that mounts; then Run on the reactor's thread, which also ends the volumes.
+// Every reactor has a libfuse session on a descriptor of its own: the kernel wants the answer on
+// the descriptor that the request was read from.
+class Reactor final : private IoListener {
+ public:
+  // One volume for each file. `files` and `options` outlive the reactor.
+  static absl::StatusOr<std::unique_ptr<Reactor>> Create(
+      const MountOptions& options, FileTable* files, std::vector<std::unique_ptr<Volume>> volumes);
+  ~Reactor();
+
+  // Makes the libfuse session; `arguments` are mount options for it.
+  absl::Status MakeSession(const std::vector<std::string>& arguments);
+  fuse_session* session() { return session_; }
+
+  // The descriptor requests come from; the session owns it.
+  absl::Status Attach(int fuse_fd);
+  int fuse_fd() const { return fuse_fd_; }
+
+  // Gives libfuse the kernel's FUSE_INIT. Only one reactor's answer goes to the kernel.
+  absl::Status Initialize(std::span<const std::byte> request, const InitReply& reply,
+                          bool answer_kernel);
+
+  // The others of the mount, for interrupts of requests that this one does not have.
+  void SetPeers(std::vector<Reactor*> peers) { peers_ = std::move(peers); }
+
+  // Until the mount is gone or Stop. Ends with nothing under way and the volumes destroyed.
+  void Run();
+
+  // From any thread. A reactor that waits in read needs a signal besides to notice.
+  void Stop();
+  bool waits_in_read() const { return blocking_; }
+
+  // For operation handlers: on the reactor's thread, within a request.
+  const FileTable& files() const { return *files_; }
+  FileTable& files() { return *files_; }
+  Volume& volume(std::size_t file) { return *volumes_[file]; }
+  void StartRead(fuse_req_t request, std::size_t file, uint64_t offset, std::size_t length);
+  void StartWrite(fuse_req_t request, std::size_t file, uint64_t offset, const char* bytes,
+                  std::size_t length);
+  void StartZero(fuse_req_t request, std::size_t file, uint64_t offset, uint64_t length);
+  void StartFlush(fuse_req_t request, std::size_t file);
+
+  // For libfuse.
+  ssize_t WriteAnswer(std::span<iovec> pieces);
+
+ private:
+  enum class Received { kRequest, kNothing, kUnmounted };
+  using WaitingList = IntrusiveList<RequestSlot, &RequestSlot::waiting_link>;
+
+  Reactor(const MountOptions& options, FileTable* files,
+          std::vector<std::unique_ptr<Volume>> volumes, std::unique_ptr<RequestSlots> slots);
+
+  absl::Status PrepareToWait();
+  Received Receive();
+  void Dispatch(RequestSlot& slot, std::size_t bytes);
+  bool ReceiveSome();
+  bool PollVolumes();
+  void RunBlocking();
+  void RunPolling();
+  void FinishWaiting();
+  // Sleeps until a descriptor or a deadline has something for us.
+  void Sleep();
+  void WatchRequests(bool on);
+  Instant NextDeadline() const;
+
+  void Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset, uint64_t length,
+             std::byte* buffer);
+  void OnIoDone(IoOp& op) override;
+  void Answer(RequestSlot& slot);
+  void ExpireOverdue(Instant now);
+  void GiveUp(RequestSlot& slot, int error);
+  void LogFailure(const RequestSlot& slot, const char* why);
+
+  void OnInterrupt(uint64_t unique, bool from_kernel);
+  void TakeForwardedInterrupts();
+
+  const MountOptions& options_;
+  FileTable* files_;
+  std::vector<std::unique_ptr<Volume>> volumes_;
+  std::unique_ptr<RequestSlots> slots_;
+  std::vector<transport::MemoryHandle> registrations_;
+  fuse_session* session_ = nullptr;
+  int fuse_fd_ = -1;
+  UniqueFd epoll_fd_;
+  UniqueFd wake_fd_;
+  bool blocking_ = false;
+
+  const InitReply* init_reply_ = nullptr;  // while FUSE_INIT is being answered
+  bool answer_init_ = false;
+
+  RequestSlot* current_ = nullptr;  // of the request that is being dispatched
+  WaitingList waiting_;             // answered later, by deadline
+  bool requests_ready_ = false;     // /dev/fuse may have something
+  bool requests_watched_ = false;
+  std::size_t burst_ = 1;  // requests to read before the volumes are polled
+  bool unmounted_ = false;
+  std::atomic<bool> stop_{false};
+  LogLimiter log_limiter_;
+
+  std::vector<Reactor*> peers_;
+  absl::Mutex mutex_;
+  std::vector<uint64_t> forwarded_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_REACTOR_H_

@@ -1,0 +1,66 @@
+#ifndef FS_FUSE_REQUEST_SLOT_H_
+#define FS_FUSE_REQUEST_SLOT_H_
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "fs/fuse/libfuse.h"
+#include "fs/volume/io_op.h"
+#include "fs/volume/volume.h"
+#include "transport/base/clock.h"
+
+namespace oxmem::fs {
+
+// The longest read or write the kernel sends.
+inline constexpr std::size_t kLargestIoBytes = std::size_t{1} << 20;
+
+// A request of the kernel with the memory it is received into, which is also where the bytes of a
+// read are put. A reactor receives into a slot; if the request is not answered at once it keeps the
+// slot until its operation is over.
+struct RequestSlot : IoOp {
+  std::byte* io_memory = nullptr;  // kLargestIoBytes, page-aligned: where a write's bytes arrive
+  fuse_req_t request = nullptr;    // null once it is answered
+  uint64_t unique = 0;             // the kernel's number for it
+  uint32_t thread_id = 0;          // who waits for it; 0 if unknown
+  std::size_t file = 0;
+  Instant deadline;
+  uint64_t issued_at_deadline = 0;  // progress when the deadline was set
+  RequestSlot* next_free = nullptr;
+  ListLink<RequestSlot> waiting_link;  // under way, by deadline
+};
+
+// The slots of one reactor and their memory, which is taken from the system as it is first used.
+class RequestSlots {
+ public:
+  static absl::StatusOr<std::unique_ptr<RequestSlots>> Create(std::size_t count);
+  ~RequestSlots();
+  RequestSlots(const RequestSlots&) = delete;
+  RequestSlots& operator=(const RequestSlots&) = delete;
+
+  std::span<std::byte> memory() const { return memory_; }
+
+  // The slot used last comes first, so that few are touched. nullptr if all are in use.
+  RequestSlot* Take();
+  bool available() const { return free_ != nullptr; }
+  void Return(RequestSlot* slot);
+
+  // Where a request is received so that the bytes of a write begin at io_memory.
+  static std::span<std::byte> ReceiveBuffer(const RequestSlot& slot);
+
+ private:
+  RequestSlots(std::span<std::byte> memory, std::size_t count);
+
+  std::span<std::byte> memory_;
+  std::vector<RequestSlot> slots_;
+  RequestSlot* free_ = nullptr;
+};
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_REQUEST_SLOT_H_
