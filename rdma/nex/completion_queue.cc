@@ -78,6 +78,18 @@ void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
   }
 }
 
+void PurgeCompletions(Cq* cq, std::uint32_t qpn) {
+  if (cq == nullptr) return;
+  const std::lock_guard lock(cq->mutex);
+  const std::size_t size = cq->ring.size();
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < cq->count; ++i) {
+    const CqEntry& entry = cq->ring[(cq->head + i) % size];
+    if (entry.wc.qp_num != qpn) cq->ring[(cq->head + kept++) % size] = entry;
+  }
+  cq->count = kept;
+}
+
 int PopCompletions(Cq* cq, int max, CqEntry* out) {
   const std::lock_guard lock(cq->mutex);
   const int count = static_cast<int>(std::min<std::size_t>(cq->count, static_cast<size_t>(max)));

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "rdma/nex/cm/manager.h"
 #include "rdma/nex/debug.h"
 
 namespace oxmem::nex {
@@ -49,6 +50,7 @@ void Library::InChild() {
   creation = new std::mutex;  // the old one may be locked by a thread that is not here
   if (Library* library = current.exchange(nullptr); library != nullptr) {
     library->engine_.AbandonInChild();
+    CmManager::AbandonInChild();
   }
 }
 

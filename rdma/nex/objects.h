@@ -182,6 +182,8 @@ struct Qp {
 
 // Completion queues (completion_queue.cc). Push is called with the queue pair's lock held.
 void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited);
+// Takes out what a queue pair that is reset or destroyed has left behind.
+void PurgeCompletions(Cq* cq, std::uint32_t qpn);
 int PopCompletions(Cq* cq, int max, CqEntry* out);
 
 // Reports an asynchronous event of a context.

@@ -79,8 +79,7 @@ NEX_EXPORT __be64 ibv_get_device_guid(ibv_device* device) {
 }
 
 NEX_EXPORT int ibv_get_device_index(ibv_device* device) {
-  // Kernel indices are small; this one is out of their way.
-  return nex::IsOurs(device) ? 0x6e78 : NEX_REAL(ibv_get_device_index)(device);
+  return nex::IsOurs(device) ? nex::kDeviceIndex : NEX_REAL(ibv_get_device_index)(device);
 }
 
 NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {

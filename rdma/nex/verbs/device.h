@@ -7,6 +7,9 @@
 
 namespace oxmem::nex {
 
+// Kernel indices are small; this one is out of their way.
+inline constexpr int kDeviceIndex = 0x6e78;
+
 std::uint64_t NodeGuid(const Library& library);  // in network byte order
 
 }  // namespace oxmem::nex

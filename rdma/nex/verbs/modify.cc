@@ -73,6 +73,8 @@ void EnterReset(Qp* qp, Engine& engine) {
   engine.CloseStream(qp);
   if (qp->machine) qp->machine->Reset();
   if (qp->own_receives) qp->own_receives->Clear();
+  PurgeCompletions(qp->send_cq, qp->handle()->qp_num);
+  PurgeCompletions(qp->recv_cq, qp->handle()->qp_num);
 }
 
 }  // namespace

@@ -134,6 +134,8 @@ ibv_qp* Make(const Wanted& wanted) {
   const std::lock_guard lock(qp->mutex);
   qp->base = {};
   qp->init = wanted.init;
+  // Room for inline data costs address space only, so every queue pair has all of it.
+  if (Sends(wanted.init.qp_type)) qp->init.cap.max_inline_data = kMaxInlineBytes;
   qp->attributes = {};
   qp->state = IBV_QPS_RESET;
   qp->pd = wanted.pd == nullptr ? nullptr : From(wanted.pd);
@@ -168,9 +170,10 @@ ibv_qp* Make(const Wanted& wanted) {
   return handle;
 }
 
-// What the program gets is what it asked for, except that inline room costs nothing here.
+// What the program gets is what it asked for, and all the inline room there is.
 void AnswerCaps(ibv_qp_cap* cap, const ibv_qp_init_attr& init) {
   cap->max_send_wr = Sends(init.qp_type) ? init.cap.max_send_wr : 0;
+  cap->max_inline_data = Sends(init.qp_type) ? kMaxInlineBytes : 0;
   if (!Receives(init.qp_type) || init.srq != nullptr) cap->max_recv_wr = cap->max_recv_sge = 0;
 }
 
@@ -244,6 +247,8 @@ int DestroyQp(ibv_qp* handle) {
     if (qp->datagrams && qp->datagrams->multicast_joined()) return EBUSY;
     Library::Get()->engine().CloseStream(qp);
     if (qp->xrc) qp->xrc->Forget();
+    PurgeCompletions(qp->send_cq, handle->qp_num);
+    PurgeCompletions(qp->recv_cq, handle->qp_num);
     Detach(qp->send_cq, qp);
     Detach(qp->recv_cq, qp);
     qp->machine.reset();

@@ -130,6 +130,12 @@ def killed_peer(pair):
     assert "status 12" in text or "transport retry" in text.lower() or "Failed" in text, text
 
 
+def manager(pair, server, client, port=None):
+    """Programs of librdmacm; {port} in a command is the port of this case."""
+    fill = lambda command: [word.replace("{port}", str(pair.port)) for word in command]
+    pair.run(fill(server), fill(client), port)
+
+
 CASES = {
     "devices": devices,
     "bad_environment": bad_environment,
@@ -159,6 +165,15 @@ add("ib_read_bw_sizes", perftest, "ib_read_bw", "-a", "-n", "100")
 add("ib_send_lat_uc", perftest, "ib_send_lat", "-c", "UC", "-n", "500")
 add("ib_write_bw_uc", perftest, "ib_write_bw", "-c", "UC", "-n", "500")
 add("ib_send_lat_ud", perftest, "ib_send_lat", "-c", "UD", "-n", "500")
+
+add("rping", manager, ["rping", "-s", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"],
+    ["rping", "-c", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"])
+add("ucmatose", manager, ["ucmatose", "-p", "{port}", "-c", "20"],
+    ["ucmatose", "-s", "127.0.0.1", "-p", "{port}", "-c", "20"])
+add("rdma_client", manager, ["rdma_server", "-p", "{port}"],
+    ["rdma_client", "-s", "127.0.0.1", "-p", "{port}"])
+add("rdma_xclient", manager, ["rdma_xserver", "-p", "{port}", "-c", "r"],
+    ["rdma_xclient", "-s", "127.0.0.1", "-p", "{port}", "-c", "r"])
 
 
 def main():

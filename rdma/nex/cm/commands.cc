@@ -1,0 +1,525 @@
+// The commands of rdma_user_cm.h.
+#include <errno.h>
+#include <infiniband/verbs.h>
+#include <rdma/ib_user_verbs.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "rdma/nex/cm/manager.h"
+#include "rdma/nex/debug.h"
+#include "rdma/nex/library.h"
+#include "rdma/nex/verbs/device.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::uint32_t kMulticastQpn = 0xffffff;
+
+// Commands and answers lie at addresses that the program names.
+template <typename T>
+bool Read(const char* in, std::size_t size, T* out) {
+  // Programs of other versions know shorter or longer structures.
+  *out = {};
+  std::memcpy(out, in, std::min(size, sizeof *out));
+  return size > 0;
+}
+
+template <typename T>
+void Write(std::uint64_t address, const T& value, std::size_t size = sizeof(T)) {
+  std::memcpy(reinterpret_cast<void*>(address), &value, std::min(size, sizeof value));
+}
+
+bool IsAny(const Gid& gid) {
+  static constexpr Gid kAny6{};
+  static constexpr Gid kAny4{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0};
+  return gid == kAny6 || gid == kAny4;
+}
+
+bool IsConfigured(const Gid& gid) {
+  const auto& addresses = Library::Get()->config().addresses;
+  return std::any_of(addresses.begin(), addresses.end(),
+                     [&](const LocalAddress& address) { return address.gid == gid; });
+}
+
+void SetPort(sockaddr_in6* address, std::uint16_t port) { address->sin6_port = htons(port); }
+
+void SetGid(sockaddr_in6* address, const Gid& gid) {
+  const in_port_t port = address->sin6_port;
+  if (address->sin6_family == AF_INET) {
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = port;
+    std::memcpy(&v4.sin_addr, &gid[12], 4);
+    std::memset(address, 0, sizeof *address);
+    std::memcpy(address, &v4, sizeof v4);
+  } else {
+    std::memcpy(&address->sin6_addr, gid.data(), 16);
+  }
+}
+
+// The local address from which the system would reach another one, if nex0 has it.
+bool RouteTo(const Gid& remote, Gid* local) {
+  if (IsConfigured(remote)) {
+    *local = remote;
+    return true;
+  }
+  const UniqueFd probe(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in6 to = AddressOf(remote, 9);
+  sockaddr_in6 from{};
+  socklen_t size = sizeof from;
+  if (!probe.valid() ||
+      connect(probe.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 ||
+      getsockname(probe.get(), reinterpret_cast<sockaddr*>(&from), &size) != 0) {
+    return false;
+  }
+  *local = GidOf(from);
+  return IsConfigured(*local);
+}
+
+}  // namespace
+
+ssize_t CmManager::Command(int fd, const void* buffer, std::size_t size) {
+  rdma_ucm_cmd_hdr header;
+  if (size < sizeof header) {
+    errno = EINVAL;
+    return -1;
+  }
+  std::memcpy(&header, buffer, sizeof header);
+  if (header.in + sizeof header > size) {
+    errno = EINVAL;
+    return -1;
+  }
+  std::shared_ptr<File> file;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = files_.find(fd);
+    if (found != files_.end()) file = found->second;
+  }
+  const char* in = static_cast<const char*>(buffer) + sizeof header;
+  int error = EBADF;
+  if (file) error = Execute(file, header.cmd, in, header.in, header.out);
+  if (error == 0) return static_cast<ssize_t>(size);
+  errno = error;
+  return -1;
+}
+
+#define NEX_COMMAND(type, call)  \
+  {                              \
+    type command;                \
+    Read(in, in_size, &command); \
+    return call;                 \
+  }
+
+int CmManager::Execute(const std::shared_ptr<File>& file, std::uint32_t command_number,
+                       const char* in, std::size_t in_size, std::size_t out_size) {
+  if (command_number == RDMA_USER_CM_CMD_GET_EVENT) {
+    // It may wait, so it does without the lock.
+    NEX_COMMAND(rdma_ucm_get_event, GetEvent(file, command, out_size))
+  }
+  const std::lock_guard lock(mutex_);
+  switch (command_number) {
+    case RDMA_USER_CM_CMD_CREATE_ID:
+      NEX_COMMAND(rdma_ucm_create_id, CreateId(file, command))
+    case RDMA_USER_CM_CMD_DESTROY_ID:
+      NEX_COMMAND(rdma_ucm_destroy_id, DestroyId(command))
+    case RDMA_USER_CM_CMD_BIND_IP:
+      NEX_COMMAND(rdma_ucm_bind_ip, BindIp(command))
+    case RDMA_USER_CM_CMD_RESOLVE_IP:
+      NEX_COMMAND(rdma_ucm_resolve_ip, ResolveIp(command))
+    case RDMA_USER_CM_CMD_RESOLVE_ROUTE:
+      NEX_COMMAND(rdma_ucm_resolve_route, ResolveRoute(command))
+    case RDMA_USER_CM_CMD_QUERY_ROUTE:
+      NEX_COMMAND(rdma_ucm_query, QueryRoute(command, out_size))
+    case RDMA_USER_CM_CMD_CONNECT:
+      NEX_COMMAND(rdma_ucm_connect, Connect(command))
+    case RDMA_USER_CM_CMD_LISTEN:
+      NEX_COMMAND(rdma_ucm_listen, Listen(command))
+    case RDMA_USER_CM_CMD_ACCEPT:
+      NEX_COMMAND(rdma_ucm_accept, Accept(command))
+    case RDMA_USER_CM_CMD_REJECT:
+      NEX_COMMAND(rdma_ucm_reject, Reject(command))
+    case RDMA_USER_CM_CMD_DISCONNECT:
+      NEX_COMMAND(rdma_ucm_disconnect, Disconnect(command))
+    case RDMA_USER_CM_CMD_INIT_QP_ATTR:
+      NEX_COMMAND(rdma_ucm_init_qp_attr, InitQpAttr(command, out_size))
+    case RDMA_USER_CM_CMD_SET_OPTION:
+      NEX_COMMAND(rdma_ucm_set_option, SetOption(command))
+    case RDMA_USER_CM_CMD_NOTIFY:
+      return 0;  // the only news is that a queue pair saw its first message
+    case RDMA_USER_CM_CMD_JOIN_IP_MCAST:
+      NEX_COMMAND(rdma_ucm_join_ip_mcast,
+                  Join(command.id, command.uid, command.response, command.addr))
+    case RDMA_USER_CM_CMD_JOIN_MCAST: {
+      rdma_ucm_join_mcast command;
+      Read(in, in_size, &command);
+      sockaddr_in6 address{};
+      std::memcpy(&address, &command.addr, sizeof address);
+      return Join(command.id, command.uid, command.response, address);
+    }
+    case RDMA_USER_CM_CMD_LEAVE_MCAST:
+      NEX_COMMAND(rdma_ucm_destroy_id, Leave(command))
+    case RDMA_USER_CM_CMD_MIGRATE_ID:
+      NEX_COMMAND(rdma_ucm_migrate_id, Migrate(command, file))
+    default:
+      return EINVAL;  // addresses of the InfiniBand family, among others
+  }
+}
+
+int CmManager::CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create_id& command) {
+  switch (command.ps) {
+    case RDMA_PS_TCP:
+    case RDMA_PS_UDP:
+    case RDMA_PS_IPOIB:
+    case RDMA_PS_IB:
+      break;
+    default:
+      return EINVAL;
+  }
+  auto id = std::make_unique<Id>();
+  id->handle = next_handle_++;
+  id->uid = command.uid;
+  id->file = file;
+  id->datagram = command.ps == RDMA_PS_UDP || command.ps == RDMA_PS_IPOIB;
+  Write(command.response, rdma_ucm_create_id_resp{id->handle});
+  ids_[id->handle] = std::move(id);
+  return 0;
+}
+
+void CmManager::DropUnannounced(std::uint32_t listener) {
+  // Requests that the program has not seen yet go with their listener.
+  std::erase_if(ids_, [&](const auto& entry) {
+    return entry.second->listener == listener && entry.second->uid == 0 &&
+           (entry.second->state == State::kIdle || entry.second->state == State::kRequestReceived);
+  });
+}
+
+int CmManager::DestroyId(const rdma_ucm_destroy_id& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->state == State::kConnected) Send(*id, CmMessageType::kDisconnect, nullptr);
+  if (id->state == State::kRequestReceived) Send(*id, CmMessageType::kReject, nullptr);
+  if (id->state == State::kListening) DropUnannounced(id->handle);
+  const std::uint32_t handle = id->handle;
+  id->file->events.Remove([handle](const Event& event) { return event.account == handle; });
+  Write(command.response, rdma_ucm_destroy_id_resp{id->reported});
+  CloseSockets(*id);
+  ids_.erase(handle);
+  return 0;
+}
+
+int CmManager::BindSocket(Id& id, const Gid& gid, std::uint16_t* port) {
+  UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return errno;
+  const int one = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  sockaddr_in6 local = AddressOf(gid, *port);
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0) return errno;
+  socklen_t size = sizeof local;
+  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&local), &size);
+  *port = ntohs(local.sin6_port);
+  id.sockets.push_back(std::move(fd));
+  return 0;
+}
+
+int CmManager::BindIp(const rdma_ucm_bind_ip& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (command.addr.sin6_family != AF_INET && command.addr.sin6_family != AF_INET6) {
+    return EAFNOSUPPORT;
+  }
+  if (id->state != State::kIdle || !id->sockets.empty()) return EINVAL;
+  const Gid gid = GidOf(command.addr);
+  if (!IsAny(gid) && !IsConfigured(gid)) return ENODEV;
+  std::uint16_t port = ntohs(command.addr.sin6_port);
+  const auto& addresses = Library::Get()->config().addresses;
+  for (const LocalAddress& address : addresses) {
+    if (!IsAny(gid) && address.gid != gid) continue;
+    if (const int error = BindSocket(*id, address.gid, &port); error != 0) {
+      id->sockets.clear();
+      return error;
+    }
+  }
+  id->source = command.addr;
+  SetPort(&id->source, port);
+  return 0;
+}
+
+int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  const int family = command.dst_addr.sin6_family;
+  if (family != AF_INET && family != AF_INET6) return EAFNOSUPPORT;
+  const Gid remote = GidOf(command.dst_addr);
+  const bool bound = id->source.sin6_family != 0 && !IsAny(GidOf(id->source));
+  Gid local{};
+  bool found = true;
+  if (bound) {
+    local = GidOf(id->source);
+  } else if (command.src_addr.sin6_family != 0 && !IsAny(GidOf(command.src_addr))) {
+    local = GidOf(command.src_addr);
+    found = IsConfigured(local);
+  } else if (remote[0] == 0xff || (remote[10] == 0xff && (remote[12] & 0xf0) == 0xe0)) {
+    local = Library::Get()->config().addresses[0].gid;  // groups are joined there
+  } else {
+    found = RouteTo(remote, &local);
+  }
+  if (!found) {
+    Push(*id, kCmAddressError, -ENODEV, nullptr);
+    return 0;
+  }
+  id->destination = command.dst_addr;
+  const in_port_t port = id->source.sin6_port;
+  id->source.sin6_family = static_cast<sa_family_t>(family);
+  id->source.sin6_port = port;
+  SetGid(&id->source, local);
+  if (port == 0) {
+    std::uint16_t chosen = 0;
+    if (id->sockets.empty() && BindSocket(*id, local, &chosen) == 0) SetPort(&id->source, chosen);
+  }
+  Push(*id, kCmAddressResolved, 0, nullptr);
+  return 0;
+}
+
+int CmManager::ResolveRoute(const rdma_ucm_resolve_route& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->destination.sin6_family == 0) return EINVAL;
+  Push(*id, kCmRouteResolved, 0, nullptr);
+  return 0;
+}
+
+int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  rdma_ucm_query_route_resp answer{};
+  answer.src_addr = id->source;
+  answer.dst_addr = id->destination;
+  if (id->source.sin6_family != 0 && !IsAny(GidOf(id->source))) {
+    answer.node_guid = NodeGuid(*Library::Get());
+    answer.ibdev_index = kDeviceIndex;
+    answer.port_num = 1;
+  }
+  Write(command.response, answer, out_size);
+  return 0;
+}
+
+int CmManager::Connect(const rdma_ucm_connect& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->state != State::kIdle || id->destination.sin6_family == 0) return EINVAL;
+  id->own = command.conn_param;
+  const Gid local = GidOf(id->source);
+  if (id->sockets.empty()) {
+    std::uint16_t port = 0;
+    if (const int error = BindSocket(*id, local, &port); error != 0) return error;
+    SetPort(&id->source, port);
+  }
+  const sockaddr_in6 to = AddressOf(GidOf(id->destination), ntohs(id->destination.sin6_port));
+  const int fd = id->sockets[0].get();
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) {
+    const int error = errno;
+    id->state = State::kDone;
+    Push(*id, kCmUnreachable, -error, nullptr);
+    return 0;
+  }
+  id->state = State::kConnecting;
+  Watch(*id, fd, EPOLLOUT);
+  return 0;
+}
+
+int CmManager::Listen(const rdma_ucm_listen& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->state != State::kIdle) return EINVAL;
+  if (id->sockets.empty()) {
+    std::uint16_t port = 0;
+    for (const LocalAddress& address : Library::Get()->config().addresses) {
+      if (const int error = BindSocket(*id, address.gid, &port); error != 0) return error;
+    }
+    id->source.sin6_family = AF_INET6;
+    SetPort(&id->source, port);
+  }
+  const int backlog = command.backlog == 0 ? 1024 : static_cast<int>(command.backlog);
+  for (const UniqueFd& fd : id->sockets) {
+    if (listen(fd.get(), backlog) != 0) return errno;
+  }
+  id->state = State::kListening;
+  for (const UniqueFd& fd : id->sockets) Watch(*id, fd.get(), EPOLLIN);
+  return 0;
+}
+
+int CmManager::Accept(const rdma_ucm_accept& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (command.conn_param.valid == 0) {
+    if (id->state != State::kReplyReceived) return EINVAL;
+    id->state = State::kConnected;
+    Send(*id, CmMessageType::kReadyToUse, nullptr);
+    return 0;
+  }
+  id->uid = command.uid;
+  if (id->state == State::kDone) {
+    // The peer has gone meanwhile; that is what the program learns next.
+    Push(*id, kCmUnreachable, -ETIMEDOUT, nullptr);
+    return 0;
+  }
+  if (id->state != State::kRequestReceived) return EINVAL;
+  id->own = command.conn_param;
+  if (id->datagram && id->own.qkey == 0) id->own.qkey = kCmQueueKey;
+  id->state = id->datagram ? State::kConnected : State::kReplySent;
+  Send(*id, CmMessageType::kReply, &id->own);
+  return 0;
+}
+
+int CmManager::Reject(const rdma_ucm_reject& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->state != State::kRequestReceived && id->state != State::kReplyReceived &&
+      id->state != State::kDone) {
+    return EINVAL;
+  }
+  rdma_ucm_conn_param parameters{};
+  parameters.private_data_len = command.private_data_len;
+  std::memcpy(parameters.private_data, command.private_data, sizeof parameters.private_data);
+  Send(*id, CmMessageType::kReject, &parameters);
+  id->state = State::kDone;
+  return 0;
+}
+
+int CmManager::Disconnect(const rdma_ucm_disconnect& command) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (id->state == State::kConnected || id->state == State::kReplySent) {
+    Send(*id, CmMessageType::kDisconnect, nullptr);
+    id->state = State::kDone;
+    if (!id->datagram) Push(*id, kCmDisconnected, 0, nullptr);
+    return 0;
+  }
+  return id->state == State::kDone ? 0 : EINVAL;
+}
+
+int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_size) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  ib_uverbs_qp_attr a{};
+  a.qp_state = command.qp_state;
+  a.cur_qp_state = command.qp_state;
+  a.port_num = 1;
+  a.path_mtu = IBV_MTU_4096;
+  a.qp_attr_mask = IBV_QP_STATE;
+  const bool active = id->listener == 0;
+  switch (command.qp_state) {
+    case IBV_QPS_INIT:
+      a.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+                          IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_LOCAL_WRITE;
+      a.qkey = kCmQueueKey;
+      a.qp_attr_mask |=
+          IBV_QP_PKEY_INDEX | IBV_QP_PORT | (id->datagram ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS);
+      break;
+    case IBV_QPS_RTR:
+      if (id->datagram) break;
+      a.ah_attr = PathTo(*id, GidOf(id->destination));
+      a.dest_qp_num = id->peer.qp_num;
+      a.max_dest_rd_atomic = active ? id->own.responder_resources : id->peer.initiator_depth;
+      a.min_rnr_timer = 12;
+      a.qp_attr_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                        IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+      break;
+    case IBV_QPS_RTS:
+      a.qp_attr_mask |= IBV_QP_SQ_PSN;
+      if (id->datagram) break;
+      a.timeout = 14;
+      a.retry_cnt = active ? id->own.retry_count : id->peer.retry_count;
+      a.rnr_retry = active ? id->own.rnr_retry_count : id->peer.rnr_retry_count;
+      a.max_rd_atomic = active ? id->own.initiator_depth : id->peer.responder_resources;
+      a.qp_attr_mask |=
+          IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+      break;
+    default:
+      return EINVAL;
+  }
+  a.retry_cnt = std::min<std::uint8_t>(a.retry_cnt, 7);
+  a.rnr_retry = std::min<std::uint8_t>(a.rnr_retry, 7);
+  a.max_rd_atomic = std::min<std::uint8_t>(a.max_rd_atomic, kMaxReadsPerQp);
+  a.max_dest_rd_atomic = std::min<std::uint8_t>(a.max_dest_rd_atomic, kMaxReadsPerQp);
+  Write(command.response, a, out_size);
+  return 0;
+}
+
+int CmManager::SetOption(const rdma_ucm_set_option& command) {
+  if (Find(command.id) == nullptr) return ENOENT;
+  if (command.level == RDMA_OPTION_ID && command.optname <= RDMA_OPTION_ID_ACK_TIMEOUT) return 0;
+  if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) return 0;
+  return ENOSYS;
+}
+
+int CmManager::Join(std::uint32_t handle, std::uint64_t uid, std::uint64_t response,
+                    const sockaddr_in6& address) {
+  Id* id = Find(handle);
+  if (id == nullptr) return ENOENT;
+  if (!id->datagram) return EINVAL;
+  if (address.sin6_family != AF_INET && address.sin6_family != AF_INET6) return EAFNOSUPPORT;
+  Group group;
+  group.handle = next_handle_++;
+  group.uid = uid;
+  id->groups.push_back(group);
+  Write(response, rdma_ucm_create_id_resp{group.handle});
+  Event event = MakeEvent(*id, kCmMulticastJoin, 0);
+  event.body.uid = uid;
+  event.body.id = group.handle;
+  event.account = group.handle;
+  event.body.param.ud.qp_num = kMulticastQpn;
+  event.body.param.ud.qkey = kCmQueueKey;
+  event.body.param.ud.ah_attr = PathTo(*id, GidOf(address));
+  id->file->events.Push(event);
+  return 0;
+}
+
+int CmManager::Leave(const rdma_ucm_destroy_id& command) {
+  for (auto& [handle, id] : ids_) {
+    for (std::size_t i = 0; i < id->groups.size(); ++i) {
+      const Group group = id->groups[i];
+      if (group.handle != command.id) continue;
+      id->file->events.Remove([&](const Event& e) { return e.account == group.handle; });
+      Write(command.response, rdma_ucm_destroy_id_resp{group.reported});
+      id->groups.erase(id->groups.begin() + static_cast<std::ptrdiff_t>(i));
+      return 0;
+    }
+  }
+  return ENOENT;
+}
+
+int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr<File>& file) {
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  std::vector<Event> moving;
+  id->file->events.Remove([&](const Event& event) {
+    if (event.account != id->handle) return false;
+    moving.push_back(event);
+    return true;
+  });
+  id->file = file;
+  for (const Event& event : moving) file->events.Push(event);
+  Write(command.response, rdma_ucm_migrate_resp{id->reported});
+  return 0;
+}
+
+int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
+                        std::size_t out_size) {
+  Event event;
+  if (!file->events.Pop(&event)) return errno;
+  const std::lock_guard lock(mutex_);
+  for (auto& [handle, id] : ids_) {
+    if (handle == event.account) ++id->reported;
+    for (Group& group : id->groups) {
+      if (group.handle == event.account) ++group.reported;
+    }
+  }
+  Write(command.response, event.body, out_size);
+  return 0;
+}
+
+}  // namespace oxmem::nex

@@ -1,0 +1,158 @@
+#ifndef RDMA_NEX_CM_MANAGER_H_
+#define RDMA_NEX_CM_MANAGER_H_
+
+#include <pthread.h>
+#include <rdma/rdma_user_cm.h>
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "rdma/nex/cm/message.h"
+#include "rdma/nex/config.h"
+#include "rdma/nex/event_queue.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::nex {
+
+// The events of rdma_cma.h, which cannot be included beside rdma_user_cm.h.
+enum CmEventType : std::uint32_t {
+  kCmAddressResolved = 0,
+  kCmAddressError = 1,
+  kCmRouteResolved = 2,
+  kCmConnectRequest = 4,
+  kCmConnectResponse = 5,
+  kCmUnreachable = 7,
+  kCmRejected = 8,
+  kCmEstablished = 9,
+  kCmDisconnected = 10,
+  kCmMulticastJoin = 12,
+};
+inline constexpr std::uint32_t kCmQueueKey = 0x01234567;  // RDMA_UDP_QKEY
+
+// The kernel's connection manager as librdmacm sees it: files opened at /dev/infiniband/rdma_cm,
+// commands written to them (rdma_user_cm.h), events read back. Identifiers of the TCP port space
+// use TCP ports of the host: a listening identifier is a listening socket, a connection one TCP
+// connection that carries the messages and whose end is the end of the connection.
+//
+// Thread-safe: one lock; nothing here is on a data path. A thread of its own watches the sockets.
+class CmManager {
+ public:
+  static CmManager* Get();
+  static bool Exists();
+  static void AbandonInChild();
+
+  // The descriptor of a new file, or -1 with errno.
+  int Open(int flags);
+  bool Owns(int fd) const;
+  void Close(int fd);
+  // One command, as write(2) on the kernel's file: the size, or -1 with errno.
+  ssize_t Command(int fd, const void* buffer, std::size_t size);
+
+ private:
+  struct Event {
+    rdma_ucm_event_resp body{};
+    std::uint32_t account = 0;  // the identifier that counts it
+  };
+  struct File {
+    EventQueue<Event> events;
+  };
+  enum class State : std::uint8_t {
+    kIdle,
+    kListening,
+    kConnecting,  // the TCP connection is being made
+    kRequestSent,
+    kRequestReceived,
+    kReplySent,
+    kReplyReceived,
+    kConnected,
+    kDone,
+  };
+  struct Group {
+    std::uint32_t handle = 0;
+    std::uint64_t uid = 0;
+    std::uint32_t reported = 0;
+  };
+  struct Id {
+    std::uint32_t handle = 0;
+    std::uint64_t uid = 0;
+    std::shared_ptr<File> file;
+    bool datagram = false;
+    State state = State::kIdle;
+    std::vector<UniqueFd> sockets;  // listening: one for each address; otherwise at most one
+    std::uint32_t listener = 0;     // the identifier that a request arrived at
+    sockaddr_in6 source{};
+    sockaddr_in6 destination{};
+    bool reuse = false;
+    rdma_ucm_conn_param own{};
+    rdma_ucm_conn_param peer{};
+    std::uint32_t reported = 0;
+    std::array<std::byte, kCmMessageBytes> bytes;
+    std::size_t have = 0;
+    std::vector<Group> groups;
+  };
+
+  CmManager() = default;
+  int Start();
+  static void* ThreadMain(void* self);
+  void Run();
+  void OnReady(std::uint32_t handle, int fd);
+  void OnAccept(Id& listener, int fd);
+  void OnMessage(Id& id, const CmMessage& message);
+  void OnRequest(Id& id, const CmMessage& message);
+  void OnClosed(Id& id);
+  void FinishConnect(Id& id);
+  void Watch(const Id& id, int fd, std::uint32_t events);
+  void Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* parameters);
+  void CloseSockets(Id& id);
+  void DropUnannounced(std::uint32_t listener);
+
+  Event MakeEvent(const Id& id, std::uint32_t type, int status) const;
+  void Push(Id& id, std::uint32_t type, int status, const rdma_ucm_conn_param* parameters);
+  void PushDatagram(Id& id, std::uint32_t type, const ib_uverbs_ah_attr& path, std::uint32_t qpn,
+                    std::uint32_t qkey, const CmMessage* message);
+  ib_uverbs_ah_attr PathTo(const Id& id, const Gid& gid) const;
+  Id* Find(std::uint32_t handle);
+
+  // commands.cc: each returns 0 or an errno.
+  int Execute(const std::shared_ptr<File>& file, std::uint32_t command, const char* in,
+              std::size_t in_size, std::size_t out_size);
+  int CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create_id& command);
+  int DestroyId(const rdma_ucm_destroy_id& command);
+  int BindIp(const rdma_ucm_bind_ip& command);
+  int ResolveIp(const rdma_ucm_resolve_ip& command);
+  int ResolveRoute(const rdma_ucm_resolve_route& command);
+  int QueryRoute(const rdma_ucm_query& command, std::size_t out_size);
+  int Connect(const rdma_ucm_connect& command);
+  int Listen(const rdma_ucm_listen& command);
+  int Accept(const rdma_ucm_accept& command);
+  int Reject(const rdma_ucm_reject& command);
+  int Disconnect(const rdma_ucm_disconnect& command);
+  int InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_size);
+  int SetOption(const rdma_ucm_set_option& command);
+  int Join(std::uint32_t id, std::uint64_t uid, std::uint64_t response,
+           const sockaddr_in6& address);
+  int Leave(const rdma_ucm_destroy_id& command);
+  int Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr<File>& file);
+  int GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
+               std::size_t out_size);
+  int BindSocket(Id& id, const Gid& gid, std::uint16_t* port);
+
+  mutable std::mutex mutex_;
+  std::map<int, std::shared_ptr<File>> files_;
+  std::map<std::uint32_t, std::unique_ptr<Id>> ids_;
+  std::uint32_t next_handle_ = 1;
+  UniqueFd epoll_;
+  // So that write(2) on any other descriptor costs one load.
+  static constexpr int kFdLimit = 1 << 16;
+  std::array<std::atomic<bool>, kFdLimit> own_fds_{};
+};
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_CM_MANAGER_H_

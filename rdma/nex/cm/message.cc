@@ -1,0 +1,69 @@
+#include "rdma/nex/cm/message.h"
+
+#include <cstring>
+
+#include "rdma/nex/wire.h"
+#include "transport/base/byte_order.h"
+
+namespace oxmem::nex {
+namespace {
+constexpr std::uint32_t kCmMagic = 0x6e657863;  // "nexc"
+}  // namespace
+
+void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out) {
+  ByteWriter writer(out);
+  writer.WriteBigEndian(kCmMagic);
+  writer.WriteBigEndian(kWireVersion);
+  writer.WriteBigEndian(static_cast<std::uint8_t>(message.type));
+  writer.WriteBigEndian(static_cast<std::uint8_t>(message.datagram ? 1 : 0));
+  writer.WriteBigEndian(message.qpn);
+  writer.WriteBigEndian(message.queue_key);
+  writer.WriteBigEndian(message.srq);
+  writer.WriteBigEndian(message.responder_resources);
+  writer.WriteBigEndian(message.initiator_depth);
+  writer.WriteBigEndian(message.flow_control);
+  writer.WriteBigEndian(message.retry_count);
+  writer.WriteBigEndian(message.rnr_retry_count);
+  writer.WriteBigEndian(message.private_length);
+  writer.WriteBigEndian(std::uint8_t{0});
+  writer.WriteBytes(std::as_bytes(std::span(message.source)));
+  writer.WriteBytes(std::as_bytes(std::span(message.destination)));
+  writer.WriteBigEndian(message.source_port);
+  writer.WriteBigEndian(message.destination_port);
+  writer.WriteBigEndian(std::uint32_t{0});
+  writer.WriteBytes(std::as_bytes(std::span(message.private_data)));
+}
+
+std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in) {
+  ByteReader reader(in);
+  const auto u8 = [&reader] { return *reader.ReadBigEndian<std::uint8_t>(); };
+  const auto u16 = [&reader] { return *reader.ReadBigEndian<std::uint16_t>(); };
+  const auto u32 = [&reader] { return *reader.ReadBigEndian<std::uint32_t>(); };
+  if (u32() != kCmMagic || u16() != kWireVersion) return std::nullopt;
+  CmMessage message;
+  const std::uint8_t type = u8();
+  const std::uint8_t datagram = u8();
+  if (type < 1 || type > 5 || datagram > 1) return std::nullopt;
+  message.type = static_cast<CmMessageType>(type);
+  message.datagram = datagram == 1;
+  message.qpn = u32();
+  message.queue_key = u32();
+  message.srq = u8();
+  message.responder_resources = u8();
+  message.initiator_depth = u8();
+  message.flow_control = u8();
+  message.retry_count = u8();
+  message.rnr_retry_count = u8();
+  message.private_length = u8();
+  if (u8() != 0 || message.qpn > 0xffffff) return std::nullopt;
+  std::memcpy(message.source.data(), reader.ReadBytes(16)->data(), 16);
+  std::memcpy(message.destination.data(), reader.ReadBytes(16)->data(), 16);
+  message.source_port = u16();
+  message.destination_port = u16();
+  if (u32() != 0) return std::nullopt;
+  std::memcpy(message.private_data.data(), reader.ReadBytes(kCmPrivateBytes)->data(),
+              kCmPrivateBytes);
+  return message;
+}
+
+}  // namespace oxmem::nex

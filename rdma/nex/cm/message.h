@@ -1,0 +1,51 @@
+#ifndef RDMA_NEX_CM_MESSAGE_H_
+#define RDMA_NEX_CM_MESSAGE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace oxmem::nex {
+
+// What two connection managers say to each other, over one TCP connection for each identifier
+// (docs/nex-wire.md). All messages have the same size.
+inline constexpr std::size_t kCmMessageBytes = 320;
+inline constexpr std::size_t kCmPrivateBytes = 256;
+
+enum class CmMessageType : std::uint8_t {
+  kRequest = 1,
+  kReply = 2,
+  kReadyToUse = 3,
+  kReject = 4,
+  kDisconnect = 5,
+};
+
+struct CmMessage {
+  CmMessageType type = CmMessageType::kRequest;
+  bool datagram = false;  // the UDP port space
+  std::uint32_t qpn = 0;
+  std::uint32_t queue_key = 0;
+  std::uint8_t srq = 0;
+  std::uint8_t responder_resources = 0;
+  std::uint8_t initiator_depth = 0;
+  std::uint8_t flow_control = 0;
+  std::uint8_t retry_count = 0;
+  std::uint8_t rnr_retry_count = 0;
+  std::uint8_t private_length = 0;
+  std::array<std::uint8_t, 16> source{};
+  std::array<std::uint8_t, 16> destination{};
+  std::uint16_t source_port = 0;
+  std::uint16_t destination_port = 0;
+  std::array<std::uint8_t, kCmPrivateBytes> private_data{};
+
+  friend bool operator==(const CmMessage&, const CmMessage&) = default;
+};
+
+void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out);
+std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in);
+
+}  // namespace oxmem::nex
+
+#endif  // RDMA_NEX_CM_MESSAGE_H_
