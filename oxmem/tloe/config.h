@@ -46,7 +46,8 @@ struct EngineConfig {
   // Section 3.2: the last flit position, 1-64, where a message may start.
   int max_start_of_message_flit = 64;
 
-  // Frames sent and not acknowledged, at most, and the memory that keeps them.
+  // Frames sent and not acknowledged, at most (at least 8), and the memory that keeps them (at
+  // least two of the longest frames and 7 KiB).
   std::size_t window_frames = 512;
   std::size_t resend_buffer_bytes = std::size_t{1} << 20;
 

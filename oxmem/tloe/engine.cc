@@ -17,6 +17,11 @@ std::size_t FlitsOfFrame(std::size_t max_frame_bytes) {
   return (max_frame_bytes - kFrameOverheadBytes) / tilelink::kFlitBytes;
 }
 
+// The longest frame fits whatever lies in the ring of frames that wait for no acknowledgement.
+std::size_t LeastResendBuffer(std::size_t max_frame_bytes) {
+  return 2 * (max_frame_bytes + kMostUnawaited * kMinFrameBytes);
+}
+
 std::size_t RetainedBytes(const EngineConfig& config) {
   uint64_t flits = 0;
   for (const uint32_t channel : config.receive_flits) flits += channel;
@@ -30,13 +35,13 @@ Engine::Impl::Impl(const EngineConfig& configuration)
     : config(configuration),
       profile(config.peer),
       traits(&TraitsOf(profile)),
-      window(config.window_frames, config.resend_buffer_bytes),
+      window(std::max(config.window_frames, kLeastWindowFrames),
+             std::max(config.resend_buffer_bytes, LeastResendBuffer(config.max_frame_bytes))),
       max_frame_flits(FlitsOfFrame(config.max_frame_bytes)),
       round_trip(config.initial_resend_timeout, config.min_resend_timeout,
                  config.max_resend_timeout),
       retained(RetainedBytes(config)) {
   OXMEM_CHECK(config.max_frame_bytes >= kMinFrameBytes);
-  OXMEM_CHECK(config.resend_buffer_bytes >= config.max_frame_bytes);
   OXMEM_CHECK(config.max_start_of_message_flit >= 1 && config.max_start_of_message_flit <= 64);
   OXMEM_CHECK(config.virtual_channel <= 7);
   Reset();
@@ -51,6 +56,7 @@ void Engine::Impl::Reset() {
   round_trip.Reset();
   awaited_end = 0;
   timeouts = 0;
+  starved = probing = probe_wanted = false;
   answer_numbers.Clear();
   receive.Reset(first_number(), false);
   ack.Reset();
@@ -146,14 +152,36 @@ void Engine::Impl::OnDeadline(Instant now) {
     Fail(Failure::kNoAnswer);
     return;
   }
-  if (now < ResendDeadline()) return;
+  if (now >= ResendDeadline()) {
+    OnTimeout();
+    if (state != State::kFailed) StartResend(now);
+  } else if (now >= ProbeDeadline()) {
+    if (probing) OnTimeout();
+    if (state == State::kOpen) Probe(now);
+  }
+}
+
+void Engine::Impl::OnTimeout() {
   stats.resend_timeouts.Increment();
   if (state == State::kOpen && ++timeouts > config.max_resends) {
     Fail(Failure::kNoAnswer);
     return;
   }
   round_trip.OnTimeout();
-  StartResend(now);
+}
+
+void Engine::Impl::Probe(Instant now) {
+  // What is awaited already is a probe, and peers that acknowledge nothing cannot be asked.
+  if (state != State::kOpen || !traits->resend || !ResendDeadline().is_never()) return;
+  probing = probe_wanted = true;
+  probe_base = now;
+}
+
+Instant Engine::Impl::ProbeDeadline() const {
+  if (state != State::kOpen || !traits->resend || !ResendDeadline().is_never())
+    return Instant::Never();
+  if (probing) return probe_base + ResendTimeout();
+  return starved ? heard_at + config.max_resend_timeout : Instant::Never();
 }
 
 Instant Engine::Impl::NextDeadline() const {
@@ -168,7 +196,7 @@ Instant Engine::Impl::NextDeadline() const {
     case State::kOpen:
       break;
   }
-  Instant deadline = std::min(ResendDeadline(), ForgetDeadline());
+  Instant deadline = std::min({ResendDeadline(), ProbeDeadline(), ForgetDeadline()});
   if (state == State::kOpening) deadline = std::min(deadline, open_deadline);
   // What cannot be sent for want of room is no reason to wake up; the next acknowledgement is.
   const bool room = window.HasRoom(kMinFrameBytes);
@@ -208,6 +236,7 @@ bool Engine::CanEnqueue(tilelink::Channel channel, std::size_t flits) const {
 bool Engine::Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload) {
   return impl_->Enqueue(message, payload);
 }
+void Engine::Probe(Instant now) { impl_->Probe(now); }
 std::span<const std::byte> Engine::NextFrame(Instant now) { return impl_->NextFrame(now); }
 
 Instant Engine::next_deadline() const { return impl_->NextDeadline(); }

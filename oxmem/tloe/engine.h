@@ -112,6 +112,12 @@ class Engine {
   // or the resend buffer have no room for it now.
   bool Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload);
 
+  // Makes sure that the peer is still there, for a user that waits for something: when all that was
+  // sent is acknowledged a restarted peer would not be noticed otherwise. It asks for a sign of
+  // life until one comes or the connection fails, like with any resend. The engine does it by
+  // itself while messages wait for credits.
+  void Probe(Instant now);
+
   // The next frame to send, empty if there is none: new ones, resends, acknowledgements. The bytes
   // stay valid until the next OnFrame, OnDeadline or Reset, so that several can be sent with one
   // call.

@@ -23,6 +23,11 @@
 
 namespace oxmem::tloe {
 
+// Frames of 1.0.3 that nobody acknowledges for their own sake, outstanding at most. They take half
+// of the window at most too, so that frames with content always find room.
+inline constexpr std::size_t kMostUnawaited = 64;
+inline constexpr std::size_t kLeastWindowFrames = 8;
+
 // The parts of a connection and how they act together. Three files implement it: engine.cc the
 // connection's life, engine_receive.cc what a frame does, engine_send.cc what goes out.
 struct Engine::Impl {
@@ -33,6 +38,9 @@ struct Engine::Impl {
   void Open(Instant now);
   void Close(Instant now);
   void OnDeadline(Instant now);
+  void OnTimeout();
+  void Probe(Instant now);
+  Instant ProbeDeadline() const;
   Instant NextDeadline() const;
   void Fail(Failure why);
   void UseProfile(PeerProfile chosen);
@@ -50,6 +58,7 @@ struct Engine::Impl {
   FrameVerdict OnCloseFrame(const FrameHeader& header);
   FrameVerdict Accept(Instant now, const ParsedFrame& frame);
   bool Store(const ParsedFrame& frame, std::size_t count);
+  void OnSignOfLife(Instant now);
   FrameVerdict OnSequenced(Instant now, const ParsedFrame& frame);
   bool IsAnswerToOpen(const FrameHeader& header) const;
   void OnOpeningFrame(Instant now, const ParsedFrame& frame);
@@ -77,7 +86,10 @@ struct Engine::Impl {
   std::span<const std::byte> NextFrame(Instant now);
   std::span<const std::byte> EmitNew(Instant now);
   std::span<const std::byte> EmitResend(Instant now);
+  std::span<const std::byte> EmitAgain(Instant now, uint64_t index);
   std::span<const std::byte> EmitControl(FrameType type);
+  std::span<const std::byte> EmitControlFrame(const FrameHeader& header);
+  std::span<const std::byte> EmitProbe();
   std::span<const std::byte> EmitLoneAck(Instant now);
   void WriteHeader(const SentFrame& frame, uint64_t index);
   void CountSent(std::size_t bytes);
@@ -107,6 +119,11 @@ struct Engine::Impl {
   Instant resend_base;           // the timeout counts from here
   uint64_t awaited_end = 0;      // one past the last frame sent that waits for an acknowledgement
   int timeouts = 0;              // since the last progress
+  bool starved = false;          // a message waits for credits
+  Instant heard_at;              // the last frame that fitted
+  bool probing = false;          // a sign of life is awaited
+  bool probe_wanted = false;     // a probe is to be sent
+  Instant probe_base;            // its timeout counts from here
   AnswerNumbers answer_numbers;  // of requests, for peers that match answers by them
 
   // Receiving.

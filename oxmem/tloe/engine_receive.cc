@@ -339,6 +339,7 @@ bool Engine::Impl::OnAcknowledgement(Instant now, const FrameHeader& header) {
     return !suspicion.OnMisfit(now, kMisfits, config.initial_resend_timeout * kMisfitTimeouts);
   }
   suspicion.OnFitting();
+  OnSignOfLife(now);
   if (ahead > 0) OnProgress(now, first_open + ahead - 1);
   if (!header.ack) OnNak(now);
   return true;
@@ -348,6 +349,7 @@ bool Engine::Impl::OnAcknowledgement(Instant now, const FrameHeader& header) {
 bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& header) {
   const uint64_t first_open = window.acknowledged();
   const uint64_t index = first_open + header.acknowledged.DistanceFrom(window.NumberOf(first_open));
+  OnSignOfLife(now);
   if (index >= window.sent() || window.At(index).acknowledged) return false;
   if (window.At(index).resends == 0) round_trip.AddSample(now - window.At(index).sent_at);
   round_trip.OnProgress();
@@ -356,6 +358,14 @@ bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& heade
   // The oldest one left counts from its own sending.
   if (window.acknowledged() < window.sent()) resend_base = window.At(window.acknowledged()).sent_at;
   return true;
+}
+
+void Engine::Impl::OnSignOfLife(Instant now) {
+  heard_at = now;
+  if (!probing) return;
+  probing = probe_wanted = false;
+  timeouts = 0;
+  round_trip.OnProgress();
 }
 
 void Engine::Impl::OnProgress(Instant now, uint64_t last_index) {

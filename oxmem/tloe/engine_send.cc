@@ -33,6 +33,7 @@ bool Engine::Impl::Enqueue(const tilelink::Message& message,
   const std::size_t flits = tilelink::FlitsOf(message);
   if (!send_credits.Allows(message.channel, flits)) {
     stats.credit_stalls.Increment();
+    starved = true;
     return false;
   }
   if (!PrepareFrame(flits)) {
@@ -42,6 +43,7 @@ bool Engine::Impl::Enqueue(const tilelink::Message& message,
   const auto order = config.data_order.value_or(traits->data_order);
   tilelink::EncodeMessage(message, payload, order, builder.Append(flits));
   send_credits.Spend(message.channel, flits);
+  starved = false;
   ++built_messages;
   stats.messages_sent.Increment();
   if (traits->one_message_per_frame) CloseFrame();
@@ -113,6 +115,7 @@ std::span<const std::byte> Engine::Impl::NextFrame(Instant now) {
     if (!bytes.empty()) return bytes;
   }
   if (!window.has_unsent()) {
+    if (probe_wanted && window.sent() > 0) return EmitProbe();
     if (building) {
       CloseFrame();
     } else if (WantsCreditFrame(now)) {
@@ -164,14 +167,19 @@ std::span<const std::byte> Engine::Impl::EmitResend(Instant now) {
   while (SentFrame* frame = window.NextResend(&index)) {
     // A peer that acknowledges frames one by one may be about to do so for a young one.
     if (traits->single_acks && now - frame->sent_at < config.min_resend_timeout) continue;
-    frame->sent_at = now;
-    if (frame->resends < UINT16_MAX) ++frame->resends;
-    WriteHeader(*frame, index);
-    stats.resends.Increment();
-    CountSent(frame->length);
-    return window.BytesOf(*frame);
+    return EmitAgain(now, index);
   }
   return {};
+}
+
+std::span<const std::byte> Engine::Impl::EmitAgain(Instant now, uint64_t index) {
+  SentFrame& frame = window.At(index);
+  frame.sent_at = now;
+  if (frame.resends < UINT16_MAX) ++frame.resends;
+  WriteHeader(frame, index);
+  stats.resends.Increment();
+  CountSent(frame.length);
+  return window.BytesOf(frame);
 }
 
 // The acknowledgement is fresh at every sending. The credits are those of the first one: the peer
@@ -194,9 +202,28 @@ void Engine::Impl::WriteHeader(const SentFrame& frame, uint64_t index) {
   StoreBigEndian(window.BytesOf(frame).data(), EncodeFrameHeader(header));
 }
 
+// The last number once more: a peer that knows it acknowledges it again, and one that does not says
+// so. It names credits so that it counts as a frame with content; of a duplicate they are ignored.
+std::span<const std::byte> Engine::Impl::EmitProbe() {
+  probe_wanted = false;
+  FrameHeader header;
+  header.virtual_channel = config.virtual_channel;
+  header.sequence = window.next_number().Previous();
+  header.acknowledged = receive.last();
+  header.credit_channel = static_cast<uint8_t>(Channel::kA);
+  return EmitControlFrame(header);
+}
+
 std::span<const std::byte> Engine::Impl::EmitLoneAck(Instant now) {
   if (!answered || !traits->lone_acks || !ack.IsDue(now)) return {};
   if (is_11()) return EmitControl(FrameType::kAckOnly);
+  // 1.0.3: it takes a number and room, and is acknowledged only by what the peer sends for other
+  // reasons. After some the oldest frame is sent again instead, with what is to be acknowledged
+  // now: if that one was lost it is what the peer needs most.
+  const uint64_t unawaited = window.sent() - std::max(awaited_end, window.acknowledged());
+  if (unawaited >= std::min<uint64_t>(kMostUnawaited, window.limit() / 2)) {
+    return EmitAgain(now, window.acknowledged());
+  }
   if (!BuildEmptyFrame(FrameType::kNormal)) return {};
   stats.acks_sent.Increment();
   return EmitNew(now);
@@ -217,6 +244,10 @@ std::span<const std::byte> Engine::Impl::EmitControl(FrameType type) {
     stats.acks_sent.Increment();
   }
   ack.OnSent();
+  return EmitControlFrame(header);
+}
+
+std::span<const std::byte> Engine::Impl::EmitControlFrame(const FrameHeader& header) {
   auto& frame = control[next_control++ % control.size()];
   WriteEmptyFrame(header, frame);
   CountSent(frame.size());

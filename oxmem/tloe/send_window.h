@@ -46,6 +46,8 @@ class SendWindow {
   // At most that many frames at a time; not above what it was constructed with.
   void LimitFrames(std::size_t frames);
 
+  std::size_t limit() const { return limit_; }
+
   bool HasSlot() const { return built_ - acknowledged_ < limit_; }
   bool HasRoom(std::size_t bytes) const { return HasSlot() && ring_.HasRoom(bytes); }
 
