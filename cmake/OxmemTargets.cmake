@@ -6,16 +6,19 @@ set(OXMEM_SANITIZE "" CACHE STRING "Sanitizers for every target, as for -fsaniti
 # Flags every target of ours is compiled with; never global, so that a consumer is not touched.
 add_library(oxmem_flags INTERFACE)
 target_compile_features(oxmem_flags INTERFACE cxx_std_20)
-target_compile_options(oxmem_flags INTERFACE
-  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
-  $<$<BOOL:${OXMEM_WARNINGS_AS_ERRORS}>:-Werror>)
+set(oxmem_warnings -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wno-missing-field-initializers)
+if(OXMEM_WARNINGS_AS_ERRORS)
+  list(APPEND oxmem_warnings -Werror)
+endif()
+target_compile_options(oxmem_flags INTERFACE "$<BUILD_INTERFACE:${oxmem_warnings}>")
 if(OXMEM_SANITIZE)
   target_compile_options(oxmem_flags INTERFACE
     -fsanitize=${OXMEM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(oxmem_flags INTERFACE -fsanitize=${OXMEM_SANITIZE})
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  target_compile_options(oxmem_flags INTERFACE -Wthread-safety)
+  target_compile_options(oxmem_flags INTERFACE "$<BUILD_INTERFACE:-Wthread-safety>")
 endif()
 install(TARGETS oxmem_flags EXPORT oxmem)
 
@@ -37,6 +40,7 @@ function(oxmem_library name)
   target_include_directories(oxmem_${name} ${scope}
     $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/oxmem>)
   target_link_libraries(oxmem_${name} ${scope} oxmem_flags ${ARG_DEPS})
+  set_property(GLOBAL APPEND PROPERTY OXMEM_LIBRARIES oxmem_${name})
   install(TARGETS oxmem_${name} EXPORT oxmem ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/oxmem)
 endfunction()
 
