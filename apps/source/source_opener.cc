@@ -1,9 +1,14 @@
 #include "apps/source/source_opener.h"
 
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "apps/source/tloe_facts.h"
 #include "oxmem/channel/tloe_source.h"
+#include "transport/base/check.h"
 #include "transport/base/status.h"
+#include "transport/compose/compose_source.h"
 #include "transport/local/memory_source.h"
 
 namespace oxmem::apps {
@@ -43,14 +48,50 @@ class TloeOpener final : public SourceOpener {
   Source source_;
 };
 
+// A channel made of others. Each part is opened anew for every channel, and two channels meet in
+// the same memory part by part.
+class ComposedOpener final : public SourceOpener {
+ public:
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+    std::unique_ptr<ComposedOpener> opener(new ComposedOpener(source));
+    for (const Source& nested : source.nested) {
+      OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<SourceOpener> part, SourceOpener::Create(nested));
+      opener->parts_.push_back(std::move(part));
+    }
+    return std::unique_ptr<SourceOpener>(std::move(opener));
+  }
+
+  absl::StatusOr<OpenedSource> Open() override {
+    Facts facts;
+    std::size_t next = 0;
+    // Parts are opened once each, in their order.
+    const auto open_part =
+        [&](const Source& part) -> absl::StatusOr<std::unique_ptr<transport::Channel>> {
+      OXMEM_CHECK(next < parts_.size() && source_.nested[next] == part);
+      OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, parts_[next++]->Open());
+      facts.emplace_back(absl::StrCat("part ", next), opened.channel->name());
+      return std::move(opened.channel);
+    };
+    OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> channel,
+                           transport::OpenComposed(source_, open_part));
+    return OpenedSource{std::move(channel), std::move(facts)};
+  }
+
+ private:
+  explicit ComposedOpener(const Source& source) : source_(source) {}
+  Source source_;
+  std::vector<std::unique_ptr<SourceOpener>> parts_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SourceOpener>> SourceOpener::Create(const Source& source) {
   if (source.scheme == "mem") return MemoryOpener::Create(source);
   if (source.scheme == "tloe" || source.scheme == "tloe+udp") return TloeOpener::Create(source);
-  return absl::InvalidArgumentError(absl::StrCat("source \"", source.Format(),
-                                                 "\": unknown scheme \"", source.scheme,
-                                                 "\" (known: mem, tloe, tloe+udp)"));
+  if (transport::IsComposed(source)) return ComposedOpener::Create(source);
+  return absl::InvalidArgumentError(
+      absl::StrCat("source \"", source.Format(), "\": unknown scheme \"", source.scheme,
+                   "\" (known: mem, tloe, tloe+udp, stripe, mirror, delay, rate, fault)"));
 }
 
 absl::StatusOr<OpenedSource> OpenSource(const std::string& text) {

@@ -74,13 +74,12 @@ class Documentation(E2eTest):
         if shutil.which("groff") is None:
             self.skipTest("there is no groff")
         for name in sorted(os.listdir(MAN)):
-            rendered = subprocess.run(["groff", "-ww", "-mdoc", "-Tascii", "-P-c",
-                                       os.path.join(MAN, name)],
+            rendered = subprocess.run(["groff", "-ww", "-mdoc", "-Tascii", os.path.join(MAN, name)],
                                       capture_output=True, text=True, check=True)
             if "can't find macro file" in rendered.stderr or "mdoc" in rendered.stderr:
                 self.skipTest("groff is here without its mdoc macros")
             self.assertEqual(rendered.stderr, "", name)
-            self.assertIn("NAME", rendered.stdout)
+            self.assertIn("NAME", re.sub(".\x08", "", rendered.stdout))
 
     def test_every_key_of_a_source_is_in_the_manual(self):
         page = read(os.path.join(MAN, "oxmem-sources.7"))
