@@ -26,7 +26,7 @@ constexpr uint8_t kVirtualChannels = 8;
 void ReadOptions(OptionReader& reader, TloeSource* parsed) {
   Options& options = parsed->options;
   options.size_bytes = reader.RequiredSize("size", 1);
-  options.base_address = reader.Number("base", 0);
+  options.base_address = reader.Size("base", 0);
   options.read_only = reader.Bool("ro", false);
   options.depth = static_cast<uint32_t>(reader.Number("depth", options.depth, 1, 65536));
   options.request_timeout =

@@ -120,6 +120,28 @@ class Commands(E2eTest):
         self.assertEqual(watching.wait(), 1)
         self.assertRegex(watching.err, r"oxmem bench: wrong data at offset 0x[0-9a-f]+ of tloe")
 
+    def test_bench_names_the_first_wrong_byte(self):
+        source = "fault:(mem:?size=1M)?corrupt=0.01&skip=300"
+        result = self.refused(1, r"wrong data at offset 0x[0-9a-f]+ of .*0x.. where 0x.. was written",
+                              "bench", source, "--verify", "-t", "30")
+        self.assertNotIn("verified", result.out)
+
+    def test_bench_stops_at_a_failure_or_counts_and_goes_on(self):
+        source = "fault:(mem:?size=1M)?fail=10%25&code=timed_out"
+        self.refused(1, "read of 4K at offset .* failed: timed out", "bench", source, "-t", "30")
+        result = self.run_oxmem("bench", source, "-c", "5000", "--keep-going", "--json")
+        self.assertEqual(result.code, 1)
+        self.assertAlmostEqual(result.json["failures"], 500, delta=100)
+        self.assertEqual(result.json["operations"], 5000 - result.json["failures"])
+
+    def test_sources_made_of_others(self):
+        self.node(self.net)
+        for source in (f"stripe:({self.net.source}?size=32M,{self.net.source}?size=32M&base=32M)",
+                       f"mirror:({self.net.source}?size=32M,mem:?size=32M)",
+                       f"delay:({self.source})?latency=20us"):
+            self.check("bench", source, "--verify", "--op", "mixed", "-c", "500", "--range", "4M",
+                       space=self.client)
+
     def test_bench_ends_at_ctrl_c_with_what_it_has(self):
         self.node(self.net)
         bench = self.start("bench", self.source, "-t", "1000", "--json", space=self.client)
