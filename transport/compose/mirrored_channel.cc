@@ -280,9 +280,22 @@ void MirroredChannel::FinishChange(std::size_t leg, uint32_t slot, const Complet
   }
   if (state.pending != 0) return;
   if (ChangesMemory(state.request.op)) locks_.Remove(slot);
-  // A leg that became in sync meanwhile got the change by the copy, which waited for it.
-  const bool all_have_it = (InSync() & state.tried & ~state.good) == 0;
-  Complete(slot, all_have_it ? Code::kOk : state.code, now);
+  Complete(slot, SettleChange(state) ? Code::kOk : state.code, now);
+}
+
+// All legs have answered. Afterwards those in sync agree: on the change if one of them took it,
+// else there is but one of them left, whatever it made of the change. Legs that failed the change
+// went out then, unless they were the last, and another leg's resync may have ended since.
+bool MirroredChannel::SettleChange(const Slot& slot) {
+  const bool done = (InSync() & slot.good) != 0;
+  for (std::size_t leg = 0; leg < states_.size(); ++leg) {
+    const bool took_it = (slot.good & Bit(leg)) != 0;
+    const bool was_asked = (slot.tried & Bit(leg)) != 0;
+    if (done ? was_asked && !took_it : states_[leg].state != LegState::kOut) {
+      if (!closed_) TakeOut(leg, "it may differ from the others");
+    }
+  }
+  return done;
 }
 
 void MirroredChannel::Complete(uint32_t slot, Code code, Instant now) {

@@ -118,6 +118,7 @@ class MirroredChannel final : public Channel {
   void FinishPart(std::size_t leg, const Completion& completion, Instant now);
   void FinishRead(std::size_t leg, uint32_t slot, const Completion& completion, Instant now);
   void FinishChange(std::size_t leg, uint32_t slot, const Completion& completion, Instant now);
+  bool SettleChange(const Slot& slot);
   void FailQueued(std::size_t leg, const Completion& cause, Instant now);
   void Complete(uint32_t slot, Code code, Instant now);
 
