@@ -317,16 +317,20 @@ int CmManager::Connect(const rdma_ucm_connect& command) {
     if (const int error = BindSocket(*id, local, &port); error != 0) return error;
     SetPort(&id->source, port);
   }
-  const sockaddr_in6 to = AddressOf(GidOf(id->destination), ntohs(id->destination.sin6_port));
-  const int fd = id->sockets[0].get();
+  return StartConnect(*id);
+}
+
+int CmManager::StartConnect(Id& id) {
+  const sockaddr_in6 to = AddressOf(GidOf(id.destination), ntohs(id.destination.sin6_port));
+  const int fd = id.sockets[0].get();
   if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) {
     const int error = errno;
-    id->state = State::kDone;
-    Push(*id, kCmUnreachable, -error, nullptr);
+    id.state = State::kDone;
+    Push(id, kCmUnreachable, -error, nullptr);
     return 0;
   }
-  id->state = State::kConnecting;
-  Watch(*id, fd, EPOLLOUT);
+  id.state = State::kConnecting;
+  Watch(id, fd, EPOLLOUT);
   return 0;
 }
 

@@ -19,7 +19,11 @@ namespace {
 
 std::atomic<CmManager*> current{nullptr};
 constexpr int kRejectNoListener = 8;  // InfiniBand 12.6.7.2: invalid service id
-constexpr int kRejectConsumer = 28;   // the program said no
+// A request takes a moment on a fabric, and programs count on it: a listener that is just being
+// made again still gets it.
+constexpr int kRefusals = 10;
+constexpr Duration kRefusalPause = Duration::Milliseconds(30);
+constexpr int kRejectConsumer = 28;  // the program said no
 
 std::uint64_t Tag(std::uint32_t handle, int fd) {
   return std::uint64_t{handle} << 32 | static_cast<std::uint32_t>(fd);
@@ -131,15 +135,31 @@ void* CmManager::ThreadMain(void* self) {
 }
 
 void CmManager::Run() {
+  int wait_ms = -1;
   for (;;) {
     epoll_event events[32];
-    const int count = epoll_wait(epoll_.get(), events, 32, -1);
+    const int count = epoll_wait(epoll_.get(), events, 32, wait_ms);
     const std::lock_guard lock(mutex_);
     for (int i = 0; i < count; ++i) {
       OnReady(static_cast<std::uint32_t>(events[i].data.u64 >> 32),
               static_cast<int>(events[i].data.u64 & 0xffffffff));
     }
+    wait_ms = RetryRefused();
   }
+}
+
+int CmManager::RetryRefused() {
+  const Instant now = Now();
+  Instant next = Instant::Never();
+  for (auto& [handle, id] : ids_) {
+    if (id->retry_at <= now) {
+      id->retry_at = Instant::Never();
+      std::uint16_t port = ntohs(id->source.sin6_port);
+      if (BindSocket(*id, GidOf(id->source), &port) == 0) StartConnect(*id);
+    }
+    next = std::min(next, id->retry_at);
+  }
+  return PollTimeoutMs(now, next);
 }
 
 CmManager::Id* CmManager::Find(std::uint32_t handle) {
@@ -290,8 +310,12 @@ void CmManager::FinishConnect(Id& id) {
   getsockopt(id.sockets[0].get(), SOL_SOCKET, SO_ERROR, &error, &size);
   if (error != 0) {
     CloseSockets(id);
-    id.state = State::kDone;
     const bool refused = error == ECONNREFUSED;
+    if (refused && ++id.refusals <= kRefusals) {
+      id.retry_at = Now() + kRefusalPause;
+      return;
+    }
+    id.state = State::kDone;
     Push(id, refused ? kCmRejected : kCmUnreachable, refused ? kRejectNoListener : -error, nullptr);
     return;
   }

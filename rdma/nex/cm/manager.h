@@ -16,6 +16,7 @@
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/config.h"
 #include "rdma/nex/event_queue.h"
+#include "transport/base/clock.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::nex {
@@ -95,6 +96,8 @@ class CmManager {
     std::array<std::byte, kCmMessageBytes> bytes;
     std::size_t have = 0;
     std::vector<Group> groups;
+    int refusals = 0;
+    Instant retry_at = Instant::Never();
   };
 
   CmManager() = default;
@@ -106,7 +109,9 @@ class CmManager {
   void OnMessage(Id& id, const CmMessage& message);
   void OnRequest(Id& id, const CmMessage& message);
   void OnClosed(Id& id);
+  int StartConnect(Id& id);
   void FinishConnect(Id& id);
+  int RetryRefused();  // milliseconds until the next one, or -1
   void Watch(const Id& id, int fd, std::uint32_t events);
   void Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* parameters);
   void CloseSockets(Id& id);

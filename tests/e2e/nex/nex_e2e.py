@@ -175,6 +175,9 @@ add("rdma_client", manager, ["rdma_server", "-p", "{port}"],
 add("rdma_xclient", manager, ["rdma_xserver", "-p", "{port}", "-c", "r"],
     ["rdma_xclient", "-s", "127.0.0.1", "-p", "{port}", "-c", "r"])
 
+add("ib_write_bw_cm", perftest, "ib_write_bw", "-R", "-n", "300")
+add("ib_send_lat_cm", perftest, "ib_send_lat", "-R", "-n", "300")
+
 
 def main():
     nexrun, case = sys.argv[1:]

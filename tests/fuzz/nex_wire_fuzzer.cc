@@ -1,0 +1,103 @@
+// Bytes of a hostile peer: every decoder of nex, and a queue pair machine that reads them as its
+// stream. What was decoded must encode to the same bytes.
+#include <infiniband/verbs.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "rdma/nex/cm/message.h"
+#include "rdma/nex/qp/queue_pair.h"
+#include "rdma/nex/region_table.h"
+#include "rdma/nex/wire.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::uint32_t kAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+                                  IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+
+class OneReceive : public ReceiveSource {
+ public:
+  explicit OneReceive(const ibv_sge& sge) : sge_(sge) {}
+  bool Take(ReceiveWork* work) override {
+    *work = {};
+    work->domain = 1;
+    work->sge_count = 1;
+    work->sges[0] = sge_;
+    return taken_++ < 4;
+  }
+  std::uint32_t domain() const override { return 1; }
+
+ private:
+  const ibv_sge sge_;
+  int taken_ = 0;
+};
+
+template <std::size_t kSize, typename Decode, typename Encode>
+void RoundTrip(std::span<const std::byte> bytes, Decode decode, Encode encode) {
+  if (bytes.size() < kSize) return;
+  const auto front = bytes.first<kSize>();
+  const auto value = decode(front);
+  if (!value) return;
+  std::array<std::byte, kSize> again;
+  encode(*value, again);
+  if (std::memcmp(again.data(), front.data(), kSize) != 0) std::abort();
+}
+
+void Stream(std::span<const std::byte> bytes, bool reliable) {
+  std::vector<std::byte> memory(4096);
+  std::uint32_t next = 0x12345600;
+  RegionTable regions(8, [&next] { return next += 0x100; });
+  Region* region = regions.Add(1, memory.data(), 0x1000, memory.size(), kAccess);
+  OneReceive receives({0x1000, 4096, region->key.load()});
+  QpIdentity identity;
+  identity.domain = 1;
+  identity.reliable = reliable;
+  identity.type = reliable ? IBV_QPT_RC : IBV_QPT_UC;
+  identity.max_inline = 16;
+  identity.send_depth = 4;
+  QueuePair machine(identity, &regions, &receives, nullptr);
+  QueuePair::Parameters parameters;
+  parameters.access = kAccess;
+  machine.Configure(parameters);
+  machine.SetSending(true);
+  machine.Attach();
+  ibv_sge sge{0x1000, 64, region->key.load()};
+  ibv_send_wr wr{};
+  wr.sg_list = &sge;
+  wr.num_sge = 1;
+  wr.opcode = reliable ? IBV_WR_RDMA_READ : IBV_WR_SEND;
+  machine.Post(wr, nullptr, Instant());
+  bool good = true;
+  for (int cut = 0; good && !bytes.empty(); ++cut) {
+    IoBatch out;
+    good = machine.FillOutput(&out, true);
+    const std::size_t written = out.bytes;
+    out.Release();
+    if (written > 0) machine.OnWritten(written);
+    const std::size_t take = std::min<std::size_t>(bytes.size(), cut % 3 == 0 ? 7 : 48);
+    good = good && machine.OnBytes(bytes.first(take), Instant());
+    bytes = bytes.subspan(take);
+    machine.completions().clear();
+  }
+  machine.Detach(Instant());
+}
+
+}  // namespace
+}  // namespace oxmem::nex
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace oxmem::nex;  // NOLINT: a fuzzer's only function
+  const auto bytes = std::as_bytes(std::span(data, size));
+  RoundTrip<kHeaderBytes>(bytes, DecodeHeader, EncodeHeader);
+  RoundTrip<kGreetingBytes>(bytes, DecodeGreeting, EncodeGreeting);
+  RoundTrip<kDatagramHeaderBytes>(bytes, DecodeDatagram, EncodeDatagram);
+  RoundTrip<kCmMessageBytes>(bytes, DecodeCm, EncodeCm);
+  Stream(bytes, true);
+  Stream(bytes, false);
+  return 0;
+}
