@@ -18,12 +18,6 @@ namespace nex = oxmem::nex;
 
 namespace {
 
-// What the program sees begins behind the list of the real library.
-struct DeviceList {
-  ibv_device** real;
-  ibv_device* shown[1];
-};
-
 int Fail(int error) {
   errno = error;
   return -1;
@@ -50,22 +44,26 @@ NEX_EXPORT ibv_device** ibv_get_device_list(int* count) {
   int real_count = 0;
   ibv_device** real = NEX_REAL(ibv_get_device_list)(&real_count);
   const int own = library == nullptr ? 0 : 1;
-  auto* list = static_cast<DeviceList*>(std::calloc(
-      1, sizeof(DeviceList) + sizeof(ibv_device*) * static_cast<std::size_t>(real_count + own)));
+  // The list of the real library hangs behind the end of ours: some programs give the list to
+  // free(3) instead of ibv_free_device_list, so it has to begin its allocation.
+  const auto count_all = static_cast<std::size_t>(real_count + own);
+  auto** list = static_cast<ibv_device**>(std::calloc(count_all + 2, sizeof(ibv_device*)));
   if (list == nullptr) return nullptr;
-  list->real = real;
-  if (own != 0) list->shown[0] = library->device();
-  for (int i = 0; i < real_count; ++i) list->shown[own + i] = real[i];
+  if (own != 0) list[0] = library->device();
+  for (int i = 0; i < real_count; ++i) list[own + i] = real[i];
+  std::memcpy(&list[count_all + 1], &real, sizeof real);
   if (count != nullptr) *count = real_count + own;
   if (own == 0) errno = EINVAL;
-  return list->shown;
+  return list;
 }
 
-NEX_EXPORT void ibv_free_device_list(ibv_device** shown) {
-  if (shown == nullptr) return;
-  auto* list =
-      reinterpret_cast<DeviceList*>(reinterpret_cast<char*>(shown) - offsetof(DeviceList, shown));
-  if (list->real != nullptr) NEX_REAL(ibv_free_device_list)(list->real);
+NEX_EXPORT void ibv_free_device_list(ibv_device** list) {
+  if (list == nullptr) return;
+  std::size_t count = 0;
+  while (list[count] != nullptr) ++count;
+  ibv_device** real;
+  std::memcpy(&real, &list[count + 1], sizeof real);
+  if (real != nullptr) NEX_REAL(ibv_free_device_list)(real);
   std::free(list);
 }
 

@@ -10,9 +10,10 @@ namespace oxmem::nex {
 
 ibv_ah* CreateAh(ibv_pd* pd, ibv_ah_attr* attributes) {
   // As on every RoCE port, an address is a GID.
+  // As on every RoCE port, an address is a GID.
   const Config& config = Library::Get()->config();
-  if (attributes->port_num != 1 ||
-      (attributes->is_global != 0 && attributes->grh.sgid_index >= config.addresses.size())) {
+  if (attributes->port_num != 1 || attributes->is_global == 0 ||
+      attributes->grh.sgid_index >= config.addresses.size()) {
     errno = EINVAL;
     return nullptr;
   }

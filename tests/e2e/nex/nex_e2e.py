@@ -160,7 +160,7 @@ for operation in ("write", "read", "send", "atomic"):
 add("ib_write_bw_4qp", perftest, "ib_write_bw", "-q", "4", "-n", "500")
 add("ib_send_bw_both", perftest, "ib_send_bw", "-b", "-n", "500")
 add("ib_send_lat_events", perftest, "ib_send_lat", "-e", "-n", "500")
-add("ib_send_lat_sizes", perftest, "ib_send_lat", "-a", "-n", "100")
+add("ib_send_bw_sizes", perftest, "ib_send_bw", "-a", "-n", "100")
 add("ib_read_bw_sizes", perftest, "ib_read_bw", "-a", "-n", "100")
 add("ib_send_lat_uc", perftest, "ib_send_lat", "-c", "UC", "-n", "500")
 add("ib_write_bw_uc", perftest, "ib_write_bw", "-c", "UC", "-n", "500")
