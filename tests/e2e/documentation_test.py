@@ -19,13 +19,14 @@ def read(path):
 
 class Documentation(E2eTest):
     def commands(self):
-        listed = self.check("--help").out.split("Subcommands:")[1]
+        # Newer versions of the library print the headings in capitals.
+        listed = re.split("(?i)subcommands:", self.check("--help").out)[1]
         return re.findall(r"(?m)^  (\w+) ", listed)
 
     def options(self, command):
         """Long and short, as --help lists them."""
         text = self.check(*([command] if command else []), "--help").out
-        lines = re.findall(r"(?m)^  (-[^ ]+)(?: |$)", text.split("Options:")[1])
+        lines = re.findall(r"(?m)^  (-[^ ]+)(?: |$)", re.split("(?i)\noptions:", text)[1])
         return [option for line in lines for option in line.split(",")]
 
     def complete(self, *words):
