@@ -13,9 +13,11 @@ using Run = std::function<int()>;
 // Each adds its subcommand, and sets `run` when the user chose it.
 void AddBenchCommand(CLI::App& app, Run& run);
 void AddInfoCommand(CLI::App& app, Run& run);
+void AddMountCommand(CLI::App& app, Run& run);
 void AddPingCommand(CLI::App& app, Run& run);
 void AddServeCommand(CLI::App& app, Run& run);
 void AddStatsCommand(CLI::App& app, Run& run);
+void AddUmountCommand(CLI::App& app, Run& run);
 
 }  // namespace oxmem::apps
 

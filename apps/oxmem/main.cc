@@ -13,7 +13,7 @@ namespace oxmem::apps {
 namespace {
 
 constexpr char kDescription[] =
-    "Memory of other machines: serve it, look at it, measure it.\n"
+    "Memory of other machines: serve it, mount it, look at it, measure it.\n"
     "\n"
     "A SOURCE says where memory is:\n"
     "  mem:?size=1G                            memory of this process, to try things out\n"
@@ -58,9 +58,11 @@ int Main(int argc, char** argv) {
   Run run;
   AddBenchCommand(app, run);
   AddInfoCommand(app, run);
+  AddMountCommand(app, run);
   AddPingCommand(app, run);
   AddServeCommand(app, run);
   AddStatsCommand(app, run);
+  AddUmountCommand(app, run);
   if (argc > 1 && argv[1][0] != '-' && !IsCommand(app, argv[1])) {
     return Fail("oxmem", absl::InvalidArgumentError(absl::StrCat(
                              "there is no command \"", argv[1],

@@ -214,7 +214,7 @@ std::vector<Holder> FindHolders(const std::string& directory) {
     const dirent* entry = readdir(processes.get());
     if (entry == nullptr) break;
     const auto pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
-    if (pid <= 0) continue;
+    if (pid <= 0 || pid == getpid()) continue;
     const std::string process = absl::StrCat("/proc/", pid);
     std::string use = UseBy(process, directory);
     if (use.empty()) continue;

@@ -224,8 +224,6 @@ void Reactor::Run() {
     RunPolling();
   }
   FinishWaiting();
-  registrations_.clear();
-  volumes_.clear();
 }
 
 void Reactor::RunBlocking() {

@@ -30,9 +30,9 @@ namespace oxmem::fs {
 //
 //   read /dev/fuse -> libfuse -> operation handler -> Volume::Start ... OnIoDone -> write /dev/fuse
 //
-// Set up by the thread that mounts; then Run on the reactor's thread, which also ends the volumes.
-// Every reactor has a libfuse session on a descriptor of its own: the kernel wants the answer on
-// the descriptor that the request was read from.
+// Set up by the thread that mounts; then Run on the reactor's thread, which owns the volumes until
+// it returns. Every reactor has a libfuse session on a descriptor of its own: the kernel wants the
+// answer on the descriptor that the request was read from.
 class Reactor final : private IoListener {
  public:
   // One volume for each file. `files` and `options` outlive the reactor.
@@ -55,7 +55,7 @@ class Reactor final : private IoListener {
   // The others of the mount, for interrupts of requests that this one does not have.
   void SetPeers(std::vector<Reactor*> peers) { peers_ = std::move(peers); }
 
-  // Until the mount is gone or Stop. Ends with nothing under way and the volumes destroyed.
+  // Until the mount is gone or Stop. Ends with the volumes closed and nothing under way.
   void Run();
 
   // From any thread. A reactor that waits in read needs a signal besides to notice.

@@ -1,0 +1,129 @@
+// From words to exit codes: mounting in the background or in the foreground, and unmounting.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "apps/common/cli.h"
+#include "apps/mount/mount_run.h"
+#include "fs/fuse/mount_point.h"
+#include "spdlog/sinks/syslog_sink.h"
+#include "transport/base/log.h"
+#include "transport/base/status.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::apps {
+namespace {
+
+int ServeHere(const std::string& program, const MountSpec& spec) {
+  const absl::Status status = ServeMount(spec, [](const std::string& text) {
+    std::printf("%s\n", text.c_str());
+    std::fflush(stdout);
+  });
+  return status.ok() ? kExitDone : Fail(program, status);
+}
+
+// A process in the background keeps no terminal, no directory and no pipe of who started it; what
+// it has to say goes to the system's log.
+void LeaveTheTerminal() {
+  auto logger = std::make_shared<spdlog::logger>(
+      "oxmem", std::make_shared<spdlog::sinks::syslog_sink_mt>("oxmem", LOG_PID, LOG_DAEMON, true));
+  logger->set_level(spdlog::default_logger()->level());
+  spdlog::set_default_logger(std::move(logger));
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
+  // Nothing to be done about a root directory that cannot be entered.
+  (void)!chdir("/");
+}
+
+// What the serving process tells the one that waits for it: the exit code, then text for people.
+void Report(int fd, int code, const std::string& text) {
+  const std::string message = static_cast<char>('0' + code) + text;
+  (void)!write(fd, message.data(), message.size());
+}
+
+[[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
+  setsid();
+  bool ready = false;
+  const absl::Status status = ServeMount(spec, [&](const std::string& text) {
+    ready = true;
+    LeaveTheTerminal();
+    Report(report.get(), kExitDone, text);
+    report.Reset();
+  });
+  if (!ready) {
+    const bool usage = status.code() == absl::StatusCode::kInvalidArgument;
+    Report(report.get(), usage ? kExitWrongUsage : kExitFailed, std::string(status.message()));
+  } else if (!status.ok()) {
+    spdlog::error("{}", std::string(status.message()));
+  }
+  _exit(status.ok() ? kExitDone : kExitFailed);
+}
+
+int ServeInBackground(const std::string& program, const MountSpec& spec) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Fail(program, ErrnoStatus(errno, "pipe"));
+  const UniqueFd from_child(ends[0]);
+  UniqueFd to_parent(ends[1]);
+  const pid_t child = fork();
+  if (child < 0) return Fail(program, ErrnoStatus(errno, "fork"));
+  if (child == 0) ServeBehind(spec, std::move(to_parent));
+  to_parent.Reset();
+  std::string message;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = read(from_child.get(), buffer, sizeof buffer)) != 0;) {
+    if (n > 0) message.append(buffer, static_cast<std::size_t>(n));
+    if (n < 0 && errno != EINTR) break;
+  }
+  if (message.empty()) {
+    return Fail(program, absl::InternalError("the serving process died before it was ready"));
+  }
+  const int code = message[0] - '0';
+  const std::string text = message.substr(1);
+  if (code == kExitDone) {
+    std::printf("%s\n", text.c_str());
+    return kExitDone;
+  }
+  waitpid(child, nullptr, 0);
+  return Fail(program, code == kExitWrongUsage ? absl::InvalidArgumentError(text)
+                                               : absl::FailedPreconditionError(text));
+}
+
+}  // namespace
+
+int MountCommand(const std::string& program, const std::vector<std::string>& words,
+                 const std::vector<std::string>& option_lists, bool foreground) {
+  const absl::StatusOr<MountSpec> spec = ParseMountSpec(words, option_lists);
+  if (!spec.ok()) return Fail(program, spec.status());
+  // In the background the lines of a start that works would only repeat what is printed.
+  const bool quiet = !foreground && spec->log_level == "info";
+  if (const absl::Status status = SetUpLogging(quiet ? "warning" : spec->log_level); !status.ok()) {
+    return Fail(program, status);
+  }
+  return foreground ? ServeHere(program, *spec) : ServeInBackground(program, *spec);
+}
+
+int UmountCommand(const std::string& program, const std::string& directory, bool lazy) {
+  const absl::StatusOr<std::string> path = fs::FindMount(directory);
+  if (!path.ok()) return Fail(program, path.status());
+  const absl::Status status =
+      fs::Unmount(*path, lazy ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
+  if (status.ok()) return kExitDone;
+  if (ErrnoOf(status) != EBUSY) return Fail(program, status);
+  std::string who;
+  for (const fs::Holder& holder : fs::FindHolders(*path)) {
+    absl::StrAppend(&who, who.empty() ? ": " : ", ", Printable(holder.command), " (pid ",
+                    holder.pid, ") ", Printable(holder.how));
+  }
+  return Fail(program, absl::FailedPreconditionError(absl::StrCat(
+                           *path, " is in use", who.empty() ? " (root can see by whom)" : who,
+                           "; end that, or detach it with --lazy")));
+}
+
+}  // namespace oxmem::apps

@@ -1,0 +1,233 @@
+#include "apps/mount/mount_run.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "apps/common/control_server.h"
+#include "apps/common/event_loop.h"
+#include "apps/common/figures.h"
+#include "apps/common/service_manager.h"
+#include "apps/common/signals.h"
+#include "apps/common/stats_file.h"
+#include "apps/source/source_opener.h"
+#include "fs/fuse/fuse_mount.h"
+#include "fs/volume/mapped_volume.h"
+#include "fs/volume/read_only_volume.h"
+#include "fs/volume/remote_volume.h"
+#include "fs/volume/statistics_volume.h"
+#include "transport/base/log.h"
+#include "transport/base/size.h"
+#include "transport/base/status.h"
+
+namespace oxmem::apps {
+namespace {
+
+constexpr char kFileKind[] = "file";
+
+// A mount, and what the main thread does beside its reactors.
+class MountService {
+ public:
+  explicit MountService(const MountSpec& spec) : spec_(spec), started_(Now()) {}
+
+  absl::Status Open();
+  std::string Describe() const;
+  absl::Status Run();
+
+ private:
+  absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes);
+  absl::StatusOr<std::unique_ptr<fs::Volume>> OpenVolume(SourceOpener& opener, std::size_t file);
+  absl::Status WatchEnds();
+  absl::Status OfferFigures();
+  ProcessFigures Figures() const;
+  Part FileFigures(std::size_t file) const;
+
+  const MountSpec& spec_;
+  const Instant started_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<StopSignals> signals_;
+  std::vector<std::unique_ptr<SourceOpener>> openers_;
+  std::unique_ptr<fs::FuseMount> mount_;
+  // For each file, those of all reactors; they live as long as the mount.
+  std::vector<std::vector<const fs::StatisticsVolume*>> statistics_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<StatsFile> stats_file_;
+  LogLimiter stats_log_{Duration::Seconds(60)};
+  bool stopped_by_signal_ = false;
+};
+
+absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpener& opener,
+                                                                     std::size_t file) {
+  OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, opener.Open());
+  if (opened.channel->limits().size_bytes == 0) {
+    return absl::FailedPreconditionError(absl::StrCat(opened.channel->name(), ": has no bytes"));
+  }
+  std::unique_ptr<fs::Volume> volume =
+      std::make_unique<fs::RemoteVolume>(std::move(opened.channel));
+  if (fs::MappedVolume::Mappable(volume->info()).ok()) {
+    OXMEM_ASSIGN_OR_RETURN(volume, fs::MappedVolume::Create(std::move(volume)));
+  }
+  if (spec_.options.read_only) {
+    volume = std::make_unique<fs::ReadOnlyVolume>(std::move(volume));
+  }
+  auto counted = std::make_unique<fs::StatisticsVolume>(std::move(volume));
+  statistics_[file].push_back(counted.get());
+  return counted;
+}
+
+absl::Status MountService::OpenVolumes(
+    std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes) {
+  statistics_.resize(spec_.sources.size());
+  for (const transport::Source& source : spec_.sources) {
+    OXMEM_ASSIGN_OR_RETURN(auto opener, SourceOpener::Create(source));
+    openers_.push_back(std::move(opener));
+  }
+  for (std::size_t reactor = 0; reactor < spec_.threads; ++reactor) {
+    volumes.emplace_back();
+    for (std::size_t file = 0; file < openers_.size(); ++file) {
+      OXMEM_ASSIGN_OR_RETURN(auto volume, OpenVolume(*openers_[file], file));
+      if (spec_.threads > 1 && volume->info().block_bytes > 1) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("threads=", spec_.threads, ": ", volume->name(),
+                         " takes only aligned requests, and two "
+                         "threads could change one block at once; use threads=1"));
+      }
+      volumes.back().push_back(std::move(volume));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MountService::Open() {
+  OXMEM_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+  OXMEM_ASSIGN_OR_RETURN(StopSignals signals, StopSignals::Block());
+  signals_ = std::make_unique<StopSignals>(std::move(signals));
+  std::vector<std::vector<std::unique_ptr<fs::Volume>>> volumes;
+  OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes));
+  OXMEM_ASSIGN_OR_RETURN(mount_,
+                         fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
+  OXMEM_RETURN_IF_ERROR(mount_->Start());
+  OXMEM_RETURN_IF_ERROR(WatchEnds());
+  return OfferFigures();
+}
+
+absl::Status MountService::WatchEnds() {
+  OXMEM_RETURN_IF_ERROR(loop_->Watch(signals_->fd(), EPOLLIN, [this](uint32_t) {
+    if (signals_->Take() == 0) return;
+    stopped_by_signal_ = true;
+    loop_->Stop();
+  }));
+  return loop_->Watch(mount_->ended_fd(), EPOLLIN, [this](uint32_t) { loop_->Stop(); });
+}
+
+absl::Status MountService::OfferFigures() {
+  std::map<std::string, ControlServer::Command> commands;
+  commands["stats"] = [this]() -> absl::StatusOr<Json> { return FiguresJson(Figures()); };
+  auto control = ControlServer::Start(loop_.get(), std::move(commands));
+  if (control.ok()) {
+    control_ = *std::move(control);
+  } else {
+    spdlog::warn("oxmem stats will not see this mount: {}",
+                 std::string(control.status().message()));
+  }
+  if (spec_.stats_file.empty()) return absl::OkStatus();
+  stats_file_ = std::make_unique<StatsFile>(spec_.stats_file, spec_.stats_interval.seconds());
+  OXMEM_RETURN_IF_ERROR(stats_file_->Write(Figures(), kFileKind));
+  loop_->Every(spec_.stats_interval, [this] {
+    const absl::Status written = stats_file_->Write(Figures(), kFileKind);
+    uint64_t suppressed = 0;
+    if (!written.ok() && stats_log_.Allow(Now(), &suppressed)) {
+      spdlog::warn("{}", std::string(written.message()));
+    }
+  });
+  return absl::OkStatus();
+}
+
+std::string MountService::Describe() const {
+  std::string text;
+  for (std::size_t i = 0; i < mount_->files().size(); ++i) {
+    const fs::FileTable::File& file = mount_->files().file(i);
+    absl::StrAppend(&text, i == 0 ? "" : "\n", mount_->options().directory, "/", file.name, ": ",
+                    file.provider, ", ", FormatSize(file.size_bytes), ", ",
+                    fs::FileModeName(file.mode));
+    if (!file.mode_reason.empty()) absl::StrAppend(&text, " (", file.mode_reason, ")");
+  }
+  return text;
+}
+
+absl::Status MountService::Run() {
+  absl::Status status = loop_->Run();
+  NotifyServiceManager("STOPPING=1");
+  if (stats_file_ != nullptr) status.Update(stats_file_->Write(Figures(), kFileKind));
+  control_.reset();
+  if (stopped_by_signal_) {
+    const absl::Status unmounted = mount_->Shutdown();
+    if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
+  }
+  mount_.reset();
+  return status;
+}
+
+Part MountService::FileFigures(std::size_t index) const {
+  const fs::FileTable::File& file = mount_->files().file(index);
+  Part part;
+  part.kind = kFileKind;
+  part.name = absl::StrCat(mount_->options().directory, "/", file.name);
+  part.facts = {{"source", file.source},
+                {"provider", file.provider},
+                {"size_bytes", absl::StrCat(file.size_bytes)},
+                {"dax", fs::FileModeName(file.mode)}};
+  Histogram latency;
+  for (const fs::StatisticsVolume* volume : statistics_[index]) {
+    Part own;
+    fs::ForEachVolumeCounter(volume->stats(), own.Adder());
+    transport::ForEachCounter(
+        volume->channel_stats(),
+        [&own](const char* name, bool is_level, const char* description, const Counter& counter) {
+          own.figures.push_back({absl::StrCat("channel_", name), is_level,
+                                 absl::StrCat("channel: ", description), counter.value()});
+        });
+    latency.Merge(volume->stats().read_latency);
+    latency.Merge(volume->stats().write_latency);
+    if (part.figures.empty()) {
+      part.figures = std::move(own.figures);
+      continue;
+    }
+    for (std::size_t i = 0; i < part.figures.size(); ++i) {
+      part.figures[i].value += own.figures[i].value;
+    }
+  }
+  part.SetLatency("latency", "of reads and writes that reached the daemon", latency);
+  return part;
+}
+
+ProcessFigures MountService::Figures() const {
+  ProcessFigures process;
+  process.pid = getpid();
+  process.command = "mount";
+  process.name = mount_->options().directory;
+  process.uptime = Now() - started_;
+  process.resident_bytes = ResidentBytes();
+  for (std::size_t i = 0; i < mount_->files().size(); ++i) {
+    process.parts.push_back(FileFigures(i));
+  }
+  return process;
+}
+
+}  // namespace
+
+absl::Status ServeMount(const MountSpec& spec,
+                        const std::function<void(const std::string& text)>& on_ready) {
+  MountService service(spec);
+  OXMEM_RETURN_IF_ERROR(service.Open());
+  const std::string text = service.Describe();
+  on_ready(text);
+  NotifyServiceManager(absl::StrCat("READY=1\nSTATUS=", text));
+  return service.Run();
+}
+
+}  // namespace oxmem::apps

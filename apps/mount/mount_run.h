@@ -1,0 +1,28 @@
+#ifndef APPS_MOUNT_MOUNT_RUN_H_
+#define APPS_MOUNT_MOUNT_RUN_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "apps/mount/mount_spec.h"
+
+namespace oxmem::apps {
+
+// Mounts and serves until the mount is gone or the process is told to stop. `on_ready` is called
+// once, with a line for each file, when the mount answers.
+absl::Status ServeMount(const MountSpec& spec,
+                        const std::function<void(const std::string& text)>& on_ready);
+
+// The whole of `oxmem mount` behind its words; returns the exit code. In the foreground it serves;
+// otherwise it returns when a process of its own is serving, or could not and said why.
+int MountCommand(const std::string& program, const std::vector<std::string>& words,
+                 const std::vector<std::string>& option_lists, bool foreground);
+
+// The whole of `oxmem umount`.
+int UmountCommand(const std::string& program, const std::string& directory, bool lazy);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_MOUNT_MOUNT_RUN_H_

@@ -1,0 +1,242 @@
+#include "apps/mount/mount_spec.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "transport/base/duration_text.h"
+#include "transport/base/size.h"
+#include "transport/base/status.h"
+
+namespace oxmem::apps {
+
+const char kMountOptionsHelp[] =
+    "Options of -o, comma-separated:\n"
+    "  ro, rw            read-only, or not (default)\n"
+    "  name=NAME         of the file; repeated, of the next source's (default: the region's, or "
+    "data)\n"
+    "  allow_other       for all users, not only the one who mounts\n"
+    "  uid=, gid=        owner of the files (default: who mounts)\n"
+    "  umask=OCTAL       taken away from 0666 and 0755 (default: of the process)\n"
+    "  dax=auto          the region's own memory where it lies on this host, else page cache\n"
+    "  dax=always        the region's own memory, or no mount\n"
+    "  dax=never         every read and write goes to the region\n"
+    "  timeout=30s       of a request, then EIO; 0 waits for ever\n"
+    "  threads=1         reactors, each with a channel of its own\n"
+    "  spin=0            look for work this long before sleeping: 50us, or 1 for always\n"
+    "  read_ahead=1M     of the page cache\n"
+    "  stats=PATH        write the counters to this file as JSON, every 2 s\n"
+    "  log_level=info    error, warning, info, debug or trace\n";
+
+namespace {
+
+using fs::Dax;
+
+constexpr std::string_view kKnown =
+    "ro, rw, name, allow_other, uid, gid, umask, dax, timeout, threads, spin, read_ahead, stats, "
+    "log_level";
+constexpr uint64_t kMostThreads = 256;
+
+// Words for mount(8), the boot process and systemd, which they do not take out of the list, and
+// those that say what is true of every mount of ours.
+bool IsForOthers(std::string_view key) {
+  constexpr std::array<std::string_view, 21> kWords = {
+      "_netdev", "nofail",  "auto",      "noauto",   "user",       "nouser",
+      "users",   "owner",   "group",     "defaults", "async",      "nosuid",
+      "nodev",   "exec",    "noatime",   "relatime", "nodiratime", "default_permissions",
+      "nouser",  "comment", "norelatime"};
+  return key.substr(0, 2) == "x-" || key.substr(0, 2) == "X-" ||
+         std::find(kWords.begin(), kWords.end(), key) != kWords.end();
+}
+
+absl::Status Wrong(std::string_view key, const std::string& why) {
+  return absl::InvalidArgumentError(absl::StrCat("-o ", std::string(key), ": ", why));
+}
+
+absl::StatusOr<uint64_t> NumberOf(std::string_view key, const std::string& value, uint64_t least,
+                                  uint64_t most) {
+  const absl::StatusOr<uint64_t> number = ParseNumber(value);
+  if (!number.ok() || *number < least || *number > most) {
+    return Wrong(key, absl::StrCat("\"", value, "\" is not a number from ", least, " to ", most));
+  }
+  return *number;
+}
+
+absl::StatusOr<uid_t> UserOf(const std::string& value) {
+  if (const passwd* user = getpwnam(value.c_str())) return user->pw_uid;
+  uint32_t number = 0;
+  if (absl::SimpleAtoi(value, &number)) return number;
+  return Wrong("uid", absl::StrCat("there is no user \"", value, "\""));
+}
+
+absl::StatusOr<gid_t> GroupOf(const std::string& value) {
+  if (const group* found = getgrnam(value.c_str())) return found->gr_gid;
+  uint32_t number = 0;
+  if (absl::SimpleAtoi(value, &number)) return number;
+  return Wrong("gid", absl::StrCat("there is no group \"", value, "\""));
+}
+
+absl::StatusOr<mode_t> UmaskOf(const std::string& value) {
+  mode_t mask = 0;
+  for (const char c : value) {
+    if (c < '0' || c > '7' || mask > 077) {
+      return Wrong("umask", absl::StrCat("\"", value, "\" is not an octal number up to 0777"));
+    }
+    mask = mask * 8 + static_cast<mode_t>(c - '0');
+  }
+  return mask;
+}
+
+absl::StatusOr<Dax> DaxOf(const std::string& value) {
+  if (value == "auto") return Dax::kAuto;
+  if (value == "always") return Dax::kAlways;
+  if (value == "never") return Dax::kNever;
+  if (value == "resident") return Wrong("dax", "resident is not there yet; use auto");
+  return Wrong("dax", absl::StrCat("\"", value, "\" is not one of auto, always, never"));
+}
+
+absl::StatusOr<Duration> TimeOf(std::string_view key, const std::string& value) {
+  if (value == "0") return Duration();
+  const absl::StatusOr<Duration> time = ParseDuration(value);
+  if (!time.ok()) return Wrong(key, std::string(time.status().message()));
+  return *time;
+}
+
+absl::StatusOr<Duration> SpinOf(const std::string& value) {
+  if (value.empty() || value == "1") return Duration::Seconds(int64_t{3600} * 24 * 365);
+  return TimeOf("spin", value);
+}
+
+absl::Status CheckName(const std::string& name) {
+  if (name.empty() || name == "." || name == ".." || name.size() > 255 ||
+      name.find('/') != std::string::npos) {
+    return Wrong("name", absl::StrCat("\"", name, "\" cannot be the name of a file"));
+  }
+  return absl::OkStatus();
+}
+
+// One word of a list. `names` collects what name= gives.
+absl::Status Apply(const std::string& key, const std::string& value, MountSpec& spec,
+                   std::vector<std::string>& names) {
+  fs::MountOptions& options = spec.options;
+  if (key == "ro" || key == "rw") {
+    options.read_only = key == "ro";
+  } else if (key == "allow_other") {
+    options.allow_other = true;
+  } else if (key == "name") {
+    OXMEM_RETURN_IF_ERROR(CheckName(value));
+    names.push_back(value);
+  } else if (key == "uid") {
+    OXMEM_ASSIGN_OR_RETURN(options.uid, UserOf(value));
+  } else if (key == "gid") {
+    OXMEM_ASSIGN_OR_RETURN(options.gid, GroupOf(value));
+  } else if (key == "umask") {
+    OXMEM_ASSIGN_OR_RETURN(options.umask, UmaskOf(value));
+  } else if (key == "dax") {
+    OXMEM_ASSIGN_OR_RETURN(options.dax, DaxOf(value));
+  } else if (key == "timeout") {
+    OXMEM_ASSIGN_OR_RETURN(options.timeout, TimeOf(key, value));
+  } else if (key == "threads") {
+    OXMEM_ASSIGN_OR_RETURN(spec.threads, NumberOf(key, value, 1, kMostThreads));
+  } else if (key == "spin") {
+    OXMEM_ASSIGN_OR_RETURN(options.spin, SpinOf(value));
+  } else if (key == "read_ahead") {
+    const absl::StatusOr<uint64_t> bytes = ParseSize(value);
+    if (!bytes.ok()) return Wrong(key, std::string(bytes.status().message()));
+    options.read_ahead_bytes = *bytes;
+  } else if (key == "stats") {
+    if (value.empty()) return Wrong(key, "the path of a file is missing");
+    spec.stats_file = value;
+  } else if (key == "log_level") {
+    spec.log_level = value;
+  } else if (!IsForOthers(key)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("-o ", key, ": there is no such option (known: ", std::string(kKnown), ")"));
+  }
+  return absl::OkStatus();
+}
+
+std::string RegionName(const transport::Source& source) {
+  if (const std::string* region = source.Find("region")) return *region;
+  if (source.scheme == "shm") return source.authority;
+  if (source.scheme == "rdma" || source.scheme == "ucx") return std::string(source.path_name());
+  return "data";
+}
+
+absl::Status NameFiles(const std::vector<std::string>& names, MountSpec& spec) {
+  if (names.size() > spec.sources.size()) {
+    return Wrong("name", absl::StrCat(names.size(), " names for ", spec.sources.size(),
+                                      spec.sources.size() == 1 ? " source" : " sources"));
+  }
+  std::set<std::string> taken;
+  for (std::size_t i = 0; i < spec.sources.size(); ++i) {
+    const bool given = i < names.size();
+    std::string name = given ? names[i] : RegionName(spec.sources[i]);
+    if (!given && !CheckName(name).ok()) name = "data";
+    const std::string stem = name;
+    for (int number = 2; taken.count(name) != 0; ++number) {
+      if (given) return Wrong("name", absl::StrCat("\"", name, "\" is given twice"));
+      name = absl::StrCat(stem, number);
+    }
+    taken.insert(name);
+    spec.files.push_back({name, spec.sources[i].Format()});
+  }
+  return absl::OkStatus();
+}
+
+mode_t ProcessUmask() {
+  const mode_t mask = umask(0);
+  umask(mask);
+  return mask;
+}
+
+}  // namespace
+
+absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
+                                         const std::vector<std::string>& option_lists) {
+  MountSpec spec;
+  if (words.empty()) return absl::InvalidArgumentError("the directory to mount at is missing");
+  spec.options.directory = words.back();
+  spec.options.uid = getuid();
+  spec.options.gid = getgid();
+  spec.options.umask = ProcessUmask();
+  for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+    OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource(words[i]));
+    spec.sources.push_back(std::move(source));
+  }
+  if (spec.sources.empty()) {
+    if (transport::ParseSource(words[0]).ok() && access(words[0].c_str(), F_OK) != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", words[0], "\" is a source; the directory to mount at is missing"));
+    }
+    OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource("mem:?size=1G"));
+    spec.sources.push_back(std::move(source));
+  }
+  std::vector<std::string> names;
+  for (const std::string& list : option_lists) {
+    for (const absl::string_view word : absl::StrSplit(list, ',', absl::SkipEmpty())) {
+      const std::pair<std::string, std::string> pair =
+          absl::StrSplit(word, absl::MaxSplits('=', 1));
+      OXMEM_RETURN_IF_ERROR(Apply(pair.first, pair.second, spec, names));
+    }
+  }
+  OXMEM_RETURN_IF_ERROR(NameFiles(names, spec));
+  spec.options.device_name = spec.files[0].source;
+  if (spec.files.size() > 1) {
+    absl::StrAppend(&spec.options.device_name, "+", spec.files.size() - 1);
+  }
+  return spec;
+}
+
+}  // namespace oxmem::apps

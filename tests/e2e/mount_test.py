@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Mounts as their users see them: real programs on real mounts, of memory here and behind a wire."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import oxmem_e2e
+from oxmem_e2e import E2eTest
+
+
+def build_path(*parts):
+    # OXMEM is BUILD/apps/oxmem/oxmem.
+    build = os.path.dirname(os.path.dirname(os.path.dirname(oxmem_e2e.OXMEM)))
+    return os.path.join(build, *parts)
+
+
+class MountTest(E2eTest):
+    def setUp(self):
+        super().setUp()
+        self.dir = self.path("mnt")
+        os.mkdir(self.dir)
+        self.data = os.path.join(self.dir, "data")
+        # Runs before the directory is removed, whatever state the mount is in.
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", self.dir], capture_output=True))
+
+    def mount(self, *words, **more):
+        """In the foreground, so that the daemon ends with the test."""
+        process = self.start("mount", "-f", *words, self.dir, **more)
+        process.wait_for(r"(?m)^" + self.dir + "/")
+        return process
+
+    def run_tool(self, *command, seconds=120, **more):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, **more)
+        self.assertEqual(done.returncode, 0, f"{command}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def check_file(self, *words):
+        return self.run_tool(build_path("tests", "e2e", "mount", "file_checker"), self.data, *words)
+
+
+class Commands(MountTest):
+    def test_mounts_in_the_background_and_unmounts(self):
+        result = self.check("mount", "mem:?size=8M", self.dir)
+        self.assertRegex(result.out, r"/data: .*8M, passthrough")
+        self.assertEqual(os.stat(self.data).st_size, 8 << 20)
+        self.check("umount", self.dir)
+        self.assertFalse(os.path.exists(self.data))
+
+    def test_without_a_source_a_gibibyte_of_memory(self):
+        self.check("mount", self.dir)
+        self.assertEqual(os.stat(self.data).st_size, 1 << 30)
+        self.check("umount", self.dir)
+
+    def test_umount_says_who_holds_it(self):
+        self.check("mount", "mem:?size=1M", self.dir)
+        with open(self.data, "rb"):
+            self.refused(1, rf"in use: .*pid {os.getpid()}\) has {self.data} open", "umount",
+                         self.dir)
+        self.check("umount", self.dir)
+        self.refused(1, "nothing is mounted", "umount", self.dir)
+
+    def test_a_term_signal_unmounts(self):
+        daemon = self.mount("mem:?size=1M")
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+        self.assertEqual(os.listdir(self.dir), [])
+
+    def test_a_killed_daemon_is_recovered_from(self):
+        for recover in ("mount", "umount"):
+            daemon = self.mount("mem:?size=1M")
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            with self.assertRaises(OSError):
+                os.listdir(self.dir)
+            if recover == "mount":
+                self.check("mount", "mem:?size=1M", self.dir)
+                self.assertEqual(os.stat(self.data).st_size, 1 << 20)
+            self.check("umount", self.dir)
+
+    def test_several_sources_options_and_statistics(self):
+        self.mount("mem:?size=1M", "mem:?size=2M", "mem:?size=3M", "-o",
+                   "dax=never,uid=12,gid=34,umask=027,name=first")
+        self.assertEqual(sorted(os.listdir(self.dir)), ["data", "data2", "first"])
+        status = os.stat(os.path.join(self.dir, "data2"))
+        self.assertEqual((status.st_size, status.st_uid, status.st_gid, status.st_mode & 0o777),
+                         (3 << 20, 12, 34, 0o640))
+        with open(os.path.join(self.dir, "first"), "r+b", buffering=0) as file:
+            file.write(bytes(5000))
+        stats = self.check("stats", "--json").out
+        self.assertIn('"write_bytes"', stats)
+        self.assertIn("5000", stats)
+        total = os.statvfs(self.dir)
+        self.assertEqual(total.f_blocks * total.f_frsize, 6 << 20)
+
+    def test_bad_input_is_one_line_and_mounts_nothing(self):
+        for code, pattern, words in (
+                (2, "directory to mount at is missing", []),
+                (2, "directory to mount at is missing", ["mem:?size=1M"]),
+                (2, "there is no such option .known: ro", ["-o", "blub", self.dir]),
+                (2, "not one of auto, always, never", ["-o", "dax=some", self.dir]),
+                (2, "not a number from 1", ["-o", "threads=0", self.dir]),
+                (2, "octal", ["-o", "umask=9", self.dir]),
+                (2, "no user", ["-o", "uid=nobody-of-that-name", self.dir]),
+                (2, "2 names for 1 source", ["-o", "name=a,name=b", self.dir]),
+                (2, "cannot be the name", ["-o", "name=a/b", self.dir]),
+                (2, "unknown scheme", ["blub:x", self.dir]),
+                (1, "no such directory", ["mem:?size=1M", self.path("none")]),
+                (1, "not empty", ["mem:?size=1M", "/etc"]),
+                (1, "not a directory", ["mem:?size=1M", "/etc/passwd"]),
+                (1, "mounted there already", ["mem:?size=1M", "/proc"]),
+                (1, "dax=always: data: ", ["-o", "dax=always", "delay:(mem:?size=1M)", self.dir])):
+            self.refused(code, pattern, "mount", *words)
+            self.assertEqual(os.listdir(self.dir), [])
+
+    def test_the_helper_of_mount_takes_what_fstab_has(self):
+        helper = build_path("apps", "mount_helper", "mount.oxmem")
+        self.run_tool(helper, "mem:?size=1M mem:?size=2M", self.dir, "-o",
+                      "rw,_netdev,nofail,x-systemd.device-timeout=5,noatime", env=self.env)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["data", "data2"])
+        self.check("umount", self.dir)
+
+    def test_many_mounts_in_a_row(self):
+        for _ in range(20):
+            self.check("mount", "mem:?size=1M", self.dir)
+            self.check("umount", self.dir)
+
+
+class Contents(MountTest):
+    """What is written is read back, in every mode, under everything programs do."""
+
+    def check_all(self, *words, operations=400):
+        self.mount(*words)
+        self.check_file("--operations", str(operations), "--processes", "3")
+
+    def test_passthrough(self):
+        self.check_all("mem:?size=8M", "-o", "dax=always")
+
+    def test_direct(self):
+        self.check_all("mem:?size=8M", "-o", "dax=never")
+
+    def test_two_threads(self):
+        self.check_all("mem:?size=8M", "-o", "dax=never,threads=2")
+
+    def test_page_cache_over_delays_and_stripes(self):
+        self.check_all("delay:(stripe:(mem:?size=4M,mem:?size=4M)?chunk=64K)?latency=200us", "-o",
+                       "dax=auto", operations=150)
+
+    def test_over_the_wire_in_the_page_cache(self):
+        net = self.net()
+        self.node(net)
+        # The mount is made outside of the namespace's mount table, its daemon lives in the network.
+        self.mount(net.source + "?size=8M", space=net.client)
+        self.check_file("--operations", "150", "--processes", "2")
+
+    def test_over_the_wire_directly(self):
+        net = self.net()
+        self.node(net)
+        self.mount(net.source + "?size=8M", "-o", "dax=never", space=net.client)
+        self.check_file("--operations", "150", "--processes", "2")
+
+    def test_copies_and_truncation(self):
+        self.mount("mem:?size=4M", "-o", "dax=never")
+        original = self.path("original")
+        with open(original, "wb") as file:
+            file.write(os.urandom(4 << 20))
+        self.run_tool("cp", original, self.data)
+        self.run_tool("cmp", original, self.data)
+        self.run_tool("dd", f"if={original}", f"of={self.data}", "bs=64K", "conv=notrunc,fsync")
+        self.run_tool("dd", f"if={self.data}", f"of={self.path('back')}", "bs=1M", "iflag=direct")
+        self.run_tool("cmp", original, self.path("back"))
+        refused = subprocess.run(["truncate", "-s", "1M", self.data], capture_output=True, text=True)
+        self.assertNotEqual(refused.returncode, 0)
+        if shutil.which("rsync"):
+            with open(original, "r+b") as file:
+                file.seek(1 << 20)
+                file.write(os.urandom(100000))
+            self.run_tool("rsync", "--inplace", "--no-whole-file", "--ignore-times",
+                          original, self.data)
+            self.run_tool("cmp", original, self.data)
+
+    @unittest.skipUnless(shutil.which("fio"), "there is no fio")
+    def test_fio_verifies(self):
+        self.mount("mem:?size=16M", "-o", "dax=never")
+        for engine, direct, depth in (("psync", 0, 1), ("psync", 1, 1), ("libaio", 1, 16),
+                                      ("io_uring", 1, 8), ("mmap", 0, 1)):
+            self.run_tool("fio", "--name=verify", f"--filename={self.data}", f"--ioengine={engine}",
+                          f"--direct={direct}", f"--iodepth={depth}", "--rw=randwrite",
+                          "--bsrange=512-64k", "--blockalign=512", "--size=8M", "--verify=crc32c",
+                          "--verify_fatal=1", "--norandommap=0", "--minimal")
+
+    @unittest.skipUnless(shutil.which("mke2fs") and shutil.which("fsck.ext2"), "no e2fsprogs")
+    def test_a_file_system_inside_is_consistent(self):
+        self.mount("mem:?size=16M", "-o", "dax=never")
+        self.run_tool("mke2fs", "-q", "-F", "-t", "ext2", self.data)
+        self.run_tool("fsck.ext2", "-f", "-n", self.data)
+
+
+class Failures(MountTest):
+    def test_a_dead_node_gives_errors_in_time_and_heals(self):
+        net = self.net()
+        node = self.node(net)
+        daemon = self.mount(net.source + "?size=8M", "-o", "dax=never,timeout=1s",
+                            space=net.client)
+        fd = os.open(self.data, os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        os.pwrite(fd, b"alive", 0)
+        node.signal(signal.SIGKILL)
+        node.wait()
+        begin = time.monotonic()
+        with self.assertRaises(OSError) as raised:
+            os.pread(fd, 4096, 0)
+        self.assertEqual(raised.exception.errno, 5)
+        self.assertLess(time.monotonic() - begin, 10)
+        daemon.wait_for("no answer in time|timed out")
+        self.node(net)
+        until = time.monotonic() + 30
+        while True:
+            try:
+                os.pwrite(fd, b"again", 0)
+                break
+            except OSError:
+                self.assertLess(time.monotonic(), until, "it did not heal")
+        self.assertEqual(os.pread(fd, 5, 0), b"again")
+
+    def test_killed_readers_of_a_dead_node_end_at_once(self):
+        net = self.net()
+        node = self.node(net)
+        self.mount(net.source + "?size=8M", "-o", "dax=never,timeout=60s", space=net.client)
+        node.signal(signal.SIGSTOP)
+        self.addCleanup(node.signal, signal.SIGCONT)
+        reader = subprocess.Popen(["dd", f"if={self.data}", "of=/dev/null", "bs=4k", "count=1"],
+                                  stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while "fuse" not in self.wait_channel(reader.pid) and \
+                "request_wait" not in self.wait_channel(reader.pid):
+            self.assertLess(time.monotonic(), until, "dd does not wait for the mount")
+        reader.kill()
+        reader.wait(timeout=20)
+
+    @staticmethod
+    def wait_channel(pid):
+        try:
+            with open(f"/proc/{pid}/wchan", encoding="ascii") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def test_a_term_signal_under_load_unmounts(self):
+        daemon = self.mount("mem:?size=8M", "-o", "dax=never")
+        self.mounted_at = os.stat(self.data).st_mtime_ns
+        writer = subprocess.Popen(["dd", "if=/dev/zero", f"of={self.data}", "bs=4k", "conv=notrunc",
+                                   "count=1000000"], stderr=subprocess.PIPE)
+        until = time.monotonic() + 20
+        while os.stat(self.data).st_mtime_ns == self.mounted_at:
+            self.assertLess(time.monotonic(), until, "dd writes nothing")
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+        writer.kill()
+        writer.wait(timeout=20)
+        writer.stderr.close()
+        self.assertEqual(os.listdir(self.dir), [])
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        print("skipped: mounting needs root and /dev/fuse")
+        sys.exit(oxmem_e2e.SKIPPED)
+    oxmem_e2e.main()
