@@ -2,7 +2,7 @@
 
 build_packages=(g++ cmake ninja-build pkg-config libabsl-dev libcli11-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libfuse3-dev libibverbs-dev librdmacm-dev)
-test_packages=(python3 libgtest-dev libgmock-dev libbenchmark-dev iproute2 fuse3 fio rsync e2fsprogs
+test_packages=(python3 libgtest-dev libgmock-dev libbenchmark-dev iproute2 fuse3 fio rsync e2fsprogs sqlite3
   ibverbs-utils rdmacm-utils perftest qperf)
 cmake_arguments=()
 if command -v ccache >/dev/null; then

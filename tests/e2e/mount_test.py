@@ -184,19 +184,82 @@ class Contents(MountTest):
 
     @unittest.skipUnless(shutil.which("fio"), "there is no fio")
     def test_fio_verifies(self):
-        self.mount("mem:?size=16M", "-o", "dax=never")
-        for engine, direct, depth in (("psync", 0, 1), ("psync", 1, 1), ("libaio", 1, 16),
-                                      ("io_uring", 1, 8), ("mmap", 0, 1)):
-            self.run_tool("fio", "--name=verify", f"--filename={self.data}", f"--ioengine={engine}",
-                          f"--direct={direct}", f"--iodepth={depth}", "--rw=randwrite",
-                          "--bsrange=512-64k", "--blockalign=512", "--size=8M", "--verify=crc32c",
-                          "--verify_fatal=1", "--norandommap=0", "--minimal")
+        jobs = os.path.join(oxmem_e2e.SOURCE_ROOT, "bench", "e2e", "verify.fio")
+        for dax in ("never", "always"):
+            self.mount("mem:?size=16M", "-o", f"dax={dax}")
+            self.run_tool("fio", "--minimal", jobs, cwd=self.directory,
+                          env=dict(self.env, FILE=self.data, SIZE="8m"))
+            self.check("umount", self.dir)
+
+    @unittest.skipUnless(shutil.which("fio"), "there is no fio")
+    def test_fio_verifies_over_the_wire_with_back_pressure(self):
+        net = self.net()
+        self.node(net)
+        self.mount(f"fault:({net.source}?size=8M)?short_submit=0.2", space=net.client)
+        self.run_tool("fio", "--minimal", "--section=libaio-deep", "--section=mmap",
+                      os.path.join(oxmem_e2e.SOURCE_ROOT, "bench", "e2e", "verify.fio"),
+                      cwd=self.directory, env=dict(self.env, FILE=self.data, SIZE="4m"))
 
     @unittest.skipUnless(shutil.which("mke2fs") and shutil.which("fsck.ext2"), "no e2fsprogs")
     def test_a_file_system_inside_is_consistent(self):
         self.mount("mem:?size=16M", "-o", "dax=never")
         self.run_tool("mke2fs", "-q", "-F", "-t", "ext2", self.data)
         self.run_tool("fsck.ext2", "-f", "-n", self.data)
+
+
+class LoopMount(MountTest):
+    """A file system in the file, and a database in that: killed, and whole afterwards."""
+
+    SQL = ("PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(a INTEGER PRIMARY KEY, b BLOB);"
+           "INSERT INTO t(b) SELECT randomblob(1000) FROM generate_series(1, 200);")
+
+    @unittest.skipUnless(shutil.which("sqlite3") and shutil.which("mke2fs"),
+                         "there is no sqlite3 or mke2fs")
+    def test_a_database_survives_being_killed(self):
+        self.mount("mem:?size=32M", "-o", "dax=never")
+        self.run_tool("mke2fs", "-q", "-F", "-t", "ext4", self.data)
+        inner = self.path("inner")
+        os.mkdir(inner)
+        mounted = subprocess.run(["mount", "-o", "loop", self.data, inner], capture_output=True,
+                                 text=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no loop mounts here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", inner], capture_output=True)
+        database = os.path.join(inner, "db")
+        self.run_tool("sqlite3", database, self.SQL)
+        writer = subprocess.Popen(["sqlite3", database], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        # Killed in the middle of a transaction that has written already.
+        writer.stdin.write("PRAGMA cache_size=10; BEGIN; UPDATE t SET b=randomblob(1000);"
+                           "SELECT 'written';\n")
+        writer.stdin.flush()
+        while "written" not in writer.stdout.readline():
+            self.assertIsNone(writer.poll())
+        writer.kill()
+        writer.wait()
+        writer.stdin.close()
+        writer.stdout.close()
+        self.assertEqual(self.run_tool("sqlite3", database, "PRAGMA integrity_check;"
+                                       "SELECT count(*) FROM t;"), "ok\n200\n")
+        self.run_tool("umount", inner)
+        self.run_tool("fsck.ext4", "-f", "-n", self.data)
+
+
+class Unprivileged(MountTest):
+    def test_a_user_mounts_and_unmounts_through_fusermount(self):
+        if shutil.which("fusermount3") is None or shutil.which("setpriv") is None:
+            self.skipTest("there is no fusermount3 or setpriv")
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        binary = self.path("oxmem")
+        shutil.copy(oxmem_e2e.OXMEM, binary)
+        for path in (self.directory, self.dir):
+            os.chown(path, 65534, 65534)
+        env = dict(self.env, HOME=self.directory)
+        out = self.run_tool(*user, binary, "mount", "mem:?size=1M", self.dir, env=env)
+        self.assertIn("page-cache (passthrough needs root", out)
+        self.run_tool(*user, "dd", "if=/dev/zero", f"of={self.data}", "bs=64K", "count=16",
+                      "conv=notrunc")
+        self.run_tool(*user, binary, "umount", self.dir, env=env)
 
 
 class Failures(MountTest):
