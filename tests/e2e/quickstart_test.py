@@ -38,6 +38,7 @@ class Quickstart(E2eTest):
         first, running, twice, stopped = (part.strip() for part in out.split("===="))
         for text in ("listening on tloe://oxmem-far/02:6f:78:6d:65:6d", "health ", "5 answered",
                      "verified: every byte as it was written", "sequential read, size 1M",
+                     "/mnt/oxmem/data: ",
                      "./quickstart stop"):
             self.assertIn(text, first)
         for text in (running, twice):
