@@ -1,9 +1,9 @@
 # The kernel of the test machine: Debian's own, unpacked into a cache. Sourced by ./run.
 #
-# The cache is $OXMEM_VM_CACHE, or oxmem/vm below the user's cache directory; one folder for each
-# version of the package, with vmlinux, the modules a test may want, and their index.
+# The cache is $OXMEM_VM_CACHE, or build/vm of the source tree; one folder for each version of the
+# package, with vmlinux, the modules a test may want, and their index.
 
-vm_cache=${OXMEM_VM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/oxmem/vm}
+vm_cache=${OXMEM_VM_CACHE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/vm}
 vm_kernel_parts=(arch crypto drivers/block drivers/char drivers/dax drivers/infiniband
   drivers/net/veth.ko drivers/net/dummy.ko drivers/nvdimm drivers/virtio fs lib mm net)
 
