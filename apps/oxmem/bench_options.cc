@@ -63,11 +63,14 @@ void AddBenchOptions(CLI::App* command, BenchOptions* options) {
   command->add_option("-j,--threads", options->threads, "Threads, each with a channel (default 1)")
       ->type_name("N")
       ->check(CLI::Range(1u, 64u).description(""));
-  command->add_option("-t,--time", options->seconds, "Seconds to run (default 5)")
-      ->type_name("SEC")
-      ->check(CLI::Range(0.01, 1e6).description(""));
-  command->add_option("-c,--count", options->count, "Stop after N operations of each thread")
-      ->type_name("N");
+  CLI::Option* time =
+      command->add_option("-t,--time", options->seconds, "Seconds to run (default 5)")
+          ->type_name("SEC")
+          ->check(CLI::Range(0.01, 1e6).description(""));
+  command
+      ->add_option("-c,--count", options->count, "Stop after N operations of each thread instead")
+      ->type_name("N")
+      ->excludes(time);
   command->add_option("--offset", options->offset, "Where the range begins (default 0)")
       ->type_name("BYTES");
   command

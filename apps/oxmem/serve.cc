@@ -102,14 +102,16 @@ void AddOptions(CLI::App* command, Words* words) {
                    "Connections of one endpoint at a time (default 64)")
       ->type_name("N")
       ->check(CLI::Range(1u, 65536u).description(""));
-  command
-      ->add_option("--stats-file", words->stats_file,
-                   "Write the counters to this file as JSON, again and again")
-      ->type_name("PATH");
+  CLI::Option* stats_file =
+      command
+          ->add_option("--stats-file", words->stats_file,
+                       "Write the counters to this file as JSON, again and again")
+          ->type_name("PATH");
   command
       ->add_option("--stat-interval", words->stat_interval,
                    "Seconds between two writes (default 2)")
       ->type_name("SEC")
+      ->needs(stats_file)
       ->check(CLI::Range(0.05, 86400.0).description(""));
   command
       ->add_option("--prometheus", words->prometheus,

@@ -1,6 +1,7 @@
 #include "apps/oxmem/serve_run.h"
 
 #include <sys/epoll.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -19,12 +20,31 @@
 #include "apps/common/stats_file.h"
 #include "apps/serve/region_store.h"
 #include "transport/base/log.h"
+#include "transport/base/size.h"
 #include "transport/base/status.h"
 
 namespace oxmem::apps {
 namespace {
 
 constexpr char kNodeKind[] = "node";
+
+// Pages are taken when they are first touched, so more than there is can be offered, and goes well
+// until somebody uses it.
+void WarnAboutMemory(const std::vector<RegionSpec>& regions) {
+  struct sysinfo host {};
+  if (sysinfo(&host) != 0) return;
+  const uint64_t total = uint64_t{host.totalram} * host.mem_unit;
+  uint64_t offered = 0;
+  for (const RegionSpec& region : regions) {
+    if (region.backing.kind == node::BackingKind::kFile) continue;
+    offered = CheckedAdd(offered, region.backing.size_bytes).value_or(UINT64_MAX);
+  }
+  if (offered <= total) return;
+  spdlog::warn(
+      "the regions have {}, this host {}: when more than that is touched, the kernel ends a "
+      "process (backing=file:PATH keeps a region on storage)",
+      FormatSizeForPeople(offered), FormatSizeForPeople(total));
+}
 
 // The running node: its endpoints on their threads, and what the main thread does beside them.
 class Service {
@@ -58,6 +78,7 @@ absl::Status Service::Open() {
   OXMEM_RETURN_IF_ERROR(WatchSignals());
   OXMEM_ASSIGN_OR_RETURN(RegionStore store, RegionStore::Create(options_.regions));
   store_ = std::make_unique<RegionStore>(std::move(store));
+  WarnAboutMemory(options_.regions);
   for (std::size_t i = 0; i < options_.listens.size(); ++i) {
     EndpointOptions endpoint = options_.endpoint;
     if (!options_.cpus.empty()) endpoint.cpu = options_.cpus[i % options_.cpus.size()];

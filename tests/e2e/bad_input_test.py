@@ -143,6 +143,8 @@ class BadInput(E2eTest):
         self.refused(2, "--count", "ping", "mem:", "-c", "many")
         self.refused(2, "--op.*read", "bench", "mem:", "--op", "erase")
         self.refused(2, "--depth", "bench", "mem:", "--depth", "0")
+        self.refused(2, "--time", "bench", "mem:", "-c", "1", "-t", "1")
+        self.serve_refused(2, "--stats-file", "--stat-interval", "1")
         self.refused(2, "log level", "serve", "--log-level", "loud")
 
     def test_requests_the_source_cannot_take(self):

@@ -38,6 +38,13 @@ class Serve(E2eTest):
                                    f"listening on tloe://v0/{OTHER_MAC}: {regions}\n"
                                    f"listening on {self.net.udp}: {regions}\n")
 
+    def test_more_memory_than_there_is_is_served_with_a_warning(self):
+        node = self.serve(self.net.node, "--region", "data=32T", "--listen", "tloe://v0")
+        self.assertRegex(node.err, r"warning: the regions have 32 TiB, this host [\d.]+ .iB: ")
+        self.assertEqual(node.err.count("\n"), 1)
+        self.check("bench", f"{self.net.source}?size=32T", "--offset", "31T", "--range", "1M",
+                   "--verify", "-c", "300", space=self.client)
+
     def test_every_endpoint_leads_to_the_same_memory(self):
         self.serve(self.net.node, "--region", "data=1M", "--listen", "tloe://v0", "--listen",
                    f"tloe://v0/{OTHER_MAC}", "--listen", self.net.udp, listens=3)
