@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "oxmem/tilelink/swap_copy.h"
 #include "transport/base/byte_order.h"
 #include "transport/base/check.h"
 
@@ -59,12 +60,7 @@ void CopyFlits(const std::byte* from, std::byte* to, std::size_t bytes, DataOrde
       std::memcpy(to, from, bytes);
       return;
     case DataOrder::kSpec:
-      for (std::size_t i = 0; i < bytes; i += kFlitBytes) {
-        uint64_t word;
-        std::memcpy(&word, from + i, sizeof word);
-        word = ByteSwap(word);
-        std::memcpy(to + i, &word, sizeof word);
-      }
+      SwapCopy(from, to, bytes);
       return;
   }
 }
@@ -114,9 +110,16 @@ void CopyGroup(const std::byte* flits, uint64_t mask, std::size_t count, DataOrd
     CopyFlits(flits, to, count, order);
     return;
   }
-  for (; mask != 0; mask &= mask - 1) {
-    const auto i = static_cast<std::size_t>(std::countr_zero(mask));
-    to[i] = flits[(i & ~(kFlitBytes - 1)) + PositionOfLane(i & (kFlitBytes - 1), order)];
+  for (std::size_t flit = 0; flit < count; flit += kFlitBytes) {
+    const auto lanes = static_cast<uint8_t>(mask >> flit);
+    if (lanes == 0xff) {
+      CopyFlits(flits + flit, to + flit, kFlitBytes, order);
+      continue;
+    }
+    for (unsigned rest = lanes; rest != 0; rest &= rest - 1) {
+      const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
+      to[flit + lane] = flits[flit + PositionOfLane(lane, order)];
+    }
   }
 }
 
@@ -126,16 +129,17 @@ std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits) {
   if (flits.size() < kFlitBytes) return std::nullopt;
   std::optional<DecodedMessage> decoded(std::in_place);
   Message& message = decoded->message;
-  if (!DecodeHeader(LoadBigEndian<uint64_t>(flits.data()), &message) || !IsKnown(message))
-    return std::nullopt;
-  decoded->flit_count = FlitsOf(message);
+  if (!DecodeHeader(LoadBigEndian<uint64_t>(flits.data()), &message)) return std::nullopt;
+  const uint8_t form = internal::FormOf(message);
+  if (form == 0) return std::nullopt;
+  decoded->flit_count = internal::FlitsOf(form, message.size);
   const std::size_t bytes = decoded->flit_count * kFlitBytes;
   if (bytes > flits.size()) return std::nullopt;
   std::size_t offset = kFlitBytes;
-  if (HasAddress(message)) {
+  if ((form & internal::kAddress) != 0) {
     message.address = LoadBigEndian<uint64_t>(flits.data() + offset);
     offset += kFlitBytes;
-  } else if (message.channel == Channel::kD && HasSink(message)) {
+  } else if ((form & internal::kSinkFlit) != 0) {
     message.sink = static_cast<uint32_t>(LoadBigEndian<uint64_t>(flits.data() + offset) & kIdMask);
     offset += kFlitBytes;
   }
@@ -147,16 +151,17 @@ std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, 
                           std::span<std::byte> to) {
   OXMEM_CHECK(IsKnown(message) && message.size <= 15 && message.param <= 15);
   OXMEM_CHECK(message.source <= kMaxSource && message.sink <= kMaxSink);
-  const std::size_t flits = FlitsOf(message);
+  const uint8_t form = internal::FormOf(message);
+  const std::size_t flits = internal::FlitsOf(form, message.size);
   OXMEM_CHECK(to.size() >= flits * kFlitBytes);
   OXMEM_CHECK(payload.data.size() == DataBytes(message));
   std::byte* out = to.data();
   StoreBigEndian(out, EncodeHeader(message));
   out += kFlitBytes;
-  if (HasAddress(message)) {
+  if ((form & internal::kAddress) != 0) {
     StoreBigEndian(out, message.address);
     out += kFlitBytes;
-  } else if (message.channel == Channel::kD && HasSink(message)) {
+  } else if ((form & internal::kSinkFlit) != 0) {
     StoreBigEndian(out, uint64_t{message.sink});
     out += kFlitBytes;
   }

@@ -1,6 +1,7 @@
 #ifndef OXMEM_TILELINK_MESSAGE_H_
 #define OXMEM_TILELINK_MESSAGE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -103,18 +104,70 @@ inline Message MakeD(OpcodeD opcode, uint8_t size, uint32_t source) {
   return message;
 }
 
+namespace internal {
+
+// What follows the header flit, by channel and opcode (figures 10 to 14); 0 for an opcode that does
+// not exist.
+enum Form : uint8_t { kKnown = 1, kAddress = 2, kData = 4, kMask = 8, kSinkFlit = 16, kSink = 32 };
+inline constexpr uint8_t kPut = kKnown | kAddress | kData;
+inline constexpr uint8_t kAsk = kKnown | kAddress;
+inline constexpr uint8_t kGrantForm = kKnown | kSink | kSinkFlit;
+inline constexpr std::array<std::array<uint8_t, 8>, 8> kForms = {{
+    {},
+    // A, and B with Probe for Acquire: Put, PutPartial, Arithmetic, Logical, Get, Intent, and two
+    {kPut, kPut | kMask, kPut, kPut, kAsk, kAsk, kAsk, kAsk},
+    {kPut, kPut | kMask, kPut, kPut, kAsk, kAsk, kAsk, kAsk},
+    // C: AccessAck, AccessAckData, HintAck, none, ProbeAck, ProbeAckData, Release, ReleaseData
+    {kAsk, kPut, kAsk, 0, kAsk, kPut, kAsk, kPut},
+    // D: AccessAck, AccessAckData, HintAck, none, Grant, GrantData, ReleaseAck, none
+    {kKnown, kKnown | kData, kKnown, 0, kGrantForm, kGrantForm | kData, kKnown, 0},
+    // E: GrantAck, which has no opcode field; its sink lies in the header flit itself
+    {kKnown | kSink, 0, 0, 0, 0, 0, 0, 0},
+    {},
+    {},
+}};
+
+constexpr uint8_t FormOf(const Message& message) {
+  return kForms[static_cast<uint8_t>(message.channel) & 7][message.opcode & 7];
+}
+
+constexpr std::size_t FlitsOf(uint8_t form, uint8_t size) {
+  std::size_t flits = 1;
+  if ((form & (kAddress | kSinkFlit)) != 0) ++flits;
+  if ((form & kData) == 0) return flits;
+  flits += size <= 3 ? 1 : std::size_t{1} << (size - 3);
+  if ((form & kMask) != 0) flits += size <= 6 ? 1 : std::size_t{1} << (size - 6);
+  return flits;
+}
+
+}  // namespace internal
+
 // Whether the message's opcode exists on its channel.
-bool IsKnown(const Message& message);
-bool HasAddress(const Message& message);
-bool HasData(const Message& message);
+inline bool IsKnown(const Message& message) {
+  return message.opcode < 8 && internal::FormOf(message) != 0;
+}
+inline bool HasAddress(const Message& message) {
+  return (internal::FormOf(message) & internal::kAddress) != 0;
+}
+inline bool HasData(const Message& message) {
+  return (internal::FormOf(message) & internal::kData) != 0;
+}
 // PutPartialData: a mask flit before every 64 bytes of data.
-bool HasMask(const Message& message);
-bool HasSink(const Message& message);
+inline bool HasMask(const Message& message) {
+  return (internal::FormOf(message) & internal::kMask) != 0;
+}
+inline bool HasSink(const Message& message) {
+  return (internal::FormOf(message) & internal::kSink) != 0;
+}
 
 // Bytes of data the message carries, without lanes below 8 bytes and without masks.
-std::size_t DataBytes(const Message& message);
+inline std::size_t DataBytes(const Message& message) {
+  return HasData(message) ? std::size_t{1} << message.size : 0;
+}
 // Header, address, sink, masks and data: what it costs in credits and takes in a frame.
-std::size_t FlitsOf(const Message& message);
+inline std::size_t FlitsOf(const Message& message) {
+  return internal::FlitsOf(internal::FormOf(message), message.size);
+}
 
 }  // namespace oxmem::tilelink
 

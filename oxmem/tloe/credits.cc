@@ -17,39 +17,6 @@ void ReceiveCredits::Reset(const Flits& capacity, uint32_t worthwhile) {
   }
 }
 
-void ReceiveCredits::Update(std::size_t index) {
-  const Counts& counts = counts_[index];
-  const auto bit = static_cast<uint8_t>(1u << index);
-  const auto assign = [bit](uint8_t* bits, bool on) {
-    *bits = static_cast<uint8_t>(on ? *bits | bit : *bits & ~bit);
-  };
-  const bool waiting = counts.waiting != 0;
-  assign(&waiting_, waiting);
-  assign(&urgent_, waiting && counts.waiting >= counts.capacity / 4);
-  assign(&due_, waiting && counts.granted < worthwhile_);
-}
-
-bool ReceiveCredits::OnReceived(Channel channel, uint32_t flits) {
-  const std::size_t index = IndexOf(channel);
-  Counts& counts = counts_[index];
-  counts.held += flits;
-  const bool covered = flits <= counts.granted;
-  counts.granted -= std::min(counts.granted, flits);
-  Update(index);
-  return covered;
-}
-
-void ReceiveCredits::OnConsumed(Channel channel, uint32_t flits) {
-  const std::size_t index = IndexOf(channel);
-  Counts& counts = counts_[index];
-  counts.held -= std::min(counts.held, flits);
-  // Flits sent without credit give none back.
-  const uint32_t used = counts.granted + counts.held;
-  const uint32_t room = counts.capacity > used ? counts.capacity - used : 0;
-  counts.waiting = std::min(counts.waiting + flits, room);
-  Update(index);
-}
-
 std::optional<CreditGrant> ReceiveCredits::TakeGrant() {
   if (waiting_ == 0) return std::nullopt;
   // Channels whose return is worth a frame come first, each kind in turn.

@@ -62,8 +62,24 @@ class ReceiveCredits {
 
   // Takes the flits of a received message from what was granted. False if the peer sent more than
   // that.
-  bool OnReceived(tilelink::Channel channel, uint32_t flits);
-  void OnConsumed(tilelink::Channel channel, uint32_t flits);
+  bool OnReceived(tilelink::Channel channel, uint32_t flits) {
+    Counts& counts = counts_[IndexOf(channel)];
+    counts.held += flits;
+    const bool covered = flits <= counts.granted;
+    counts.granted -= std::min(counts.granted, flits);
+    // Waiting credits may become due with it, never urgent.
+    if (counts.waiting != 0) Update(IndexOf(channel));
+    return covered;
+  }
+  void OnConsumed(tilelink::Channel channel, uint32_t flits) {
+    Counts& counts = counts_[IndexOf(channel)];
+    counts.held -= std::min(counts.held, flits);
+    // Flits sent without credit give none back.
+    const uint32_t used = counts.granted + counts.held;
+    const uint32_t room = counts.capacity > used ? counts.capacity - used : 0;
+    counts.waiting = std::min(counts.waiting + flits, room);
+    Update(IndexOf(channel));
+  }
 
   // A power of two of one channel to be returned, channels taking turns.
   std::optional<CreditGrant> TakeGrant();
@@ -85,7 +101,17 @@ class ReceiveCredits {
     uint32_t granted = 0;
     uint32_t held = 0;
   };
-  void Update(std::size_t index);
+
+  void Update(std::size_t index) {
+    const Counts& counts = counts_[index];
+    const bool waiting = counts.waiting != 0;
+    const auto assign = [index](uint8_t* bits, bool on) {
+      *bits = static_cast<uint8_t>((*bits & ~(1u << index)) | unsigned{on} << index);
+    };
+    assign(&waiting_, waiting);
+    assign(&urgent_, waiting && counts.waiting >= counts.capacity / 4);
+    assign(&due_, waiting && counts.granted < worthwhile_);
+  }
 
   std::array<Counts, tilelink::kChannelCount> counts_;
   uint32_t worthwhile_ = 0;

@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 
+#include "oxmem/tilelink/swap_copy.h"
 #include "tests/oxmem/tilelink/words.h"
 
 namespace oxmem::tilelink {
@@ -275,6 +276,20 @@ TEST(Codec, ReservedBitsAreIgnored) {
       DecodeMessage(BytesOf({0x8105003ffc000007 | uint64_t{1} << 60 | uint64_t{4} << 57, 0x40}));
   ASSERT_TRUE(decoded.has_value());
   EXPECT_EQ(decoded->message, MakeA(OpcodeA::kGet, 5, 7, 0x40));
+}
+
+TEST(SwapCopy, ReversesEveryEightBytesAtEveryLengthAndPlace) {
+  const auto source = Counting(600, 1);
+  for (std::size_t length = 0; length <= 512; length += 8) {
+    for (std::size_t shift = 0; shift < 9; ++shift) {
+      std::vector<std::byte> copy(700, std::byte{0xee});
+      SwapCopy(source.data() + shift, copy.data() + 1, length);
+      EXPECT_EQ(copy[0], std::byte{0xee});
+      EXPECT_EQ(copy[length + 1], std::byte{0xee});
+      for (std::size_t i = 0; i < length; ++i)
+        ASSERT_EQ(copy[1 + i], source[shift + (i ^ 7)]) << length << " " << shift << " " << i;
+    }
+  }
 }
 
 // Exact allocations, so that a read past the end is seen by the address sanitizer; without it the
