@@ -177,7 +177,7 @@ FrameVerdict Engine::Impl::OnOpen(Instant now, const ParsedFrame& frame) {
   if (only_opened && frame.header.ack) {
     // Nothing else was exchanged: whoever asks, the answer is the same.
     StartResend(now);
-    ack.RequestNow();
+    if (traits->lone_acks) ack.RequestNow();
     return FrameVerdict::kDuplicate;
   }
   if (open_repeats++ == 0) first_repeat = now;
@@ -186,7 +186,7 @@ FrameVerdict Engine::Impl::OnOpen(Instant now, const ParsedFrame& frame) {
   const bool certain = !frame.header.ack || now - opened_at >= config.open_timeout ||
                        (open_repeats >= 2 && now - first_repeat >= config.open_retry / 2);
   if (!certain) {
-    ack.RequestNow();
+    if (traits->lone_acks) ack.RequestNow();
     return FrameVerdict::kDuplicate;
   }
   Fail(Failure::kPeerRestarted);
@@ -221,7 +221,7 @@ FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
 void Engine::Impl::OnGap(SequenceNumber number) {
   const bool further =
       gap_open && number != last_gap && number.DistanceFrom(last_gap) < SequenceNumber::kHalf;
-  if (!further) ack.RequestNak();
+  if (!further && traits->lone_acks) ack.RequestNak();
   gap_open = true;
   last_gap = number;
 }
@@ -370,7 +370,8 @@ void Engine::Impl::OnSignOfLife(Instant now) {
 
 void Engine::Impl::OnProgress(Instant now, uint64_t last_index) {
   const SentFrame& last = window.At(last_index);
-  if (last.resends == 0) round_trip.AddSample(now - last.sent_at);
+  // What nobody answers for its own sake says nothing about the round trip.
+  if (last.resends == 0 && last.awaited) round_trip.AddSample(now - last.sent_at);
   round_trip.OnProgress();
   timeouts = 0;
   window.AcknowledgeUpTo(last_index + 1);

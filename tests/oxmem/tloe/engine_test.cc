@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <memory>
+
+#include "oxmem/tloe/frame.h"
+#include "tests/oxmem/tilelink/words.h"
 #include "tests/oxmem/tloe/engine_pair.h"
 
 namespace oxmem::tloe {
@@ -79,6 +84,717 @@ TEST_P(EngineBothProtocols, ALostFrameIsSentAgain) {
   ASSERT_EQ(pair.at_responder.size(), 1u);
   // 1.0.3 sends the acknowledgement before it again too, which nobody acknowledged.
   EXPECT_EQ(pair.initiator.stats().resends.value(), GetParam() == Protocol::k11 ? 1u : 2u);
+}
+
+// --- Packing ----------------------------------------------------------------------------------
+
+FrameHeader HeaderOf(const Bytes& frame) { return ParseFrame(frame)->header; }
+
+std::size_t MessagesIn(const Bytes& frame) {
+  return static_cast<std::size_t>(std::popcount(ParseFrame(frame)->mask));
+}
+
+class EngineTest : public testing::Test {
+ protected:
+  void Connect(const EngineConfig& config = {}) {
+    pair = std::make_unique<EnginePair>(config);
+    pair->Connect();
+    ASSERT_EQ(pair->initiator.state(), State::kOpen);
+    ASSERT_EQ(pair->responder.state(), State::kOpen);
+    pair->RunUntil(pair->now + Duration::Milliseconds(50));
+  }
+  bool Get(uint32_t source = 0) {
+    return pair->initiator.Enqueue(MakeA(OpcodeA::kGet, 6, source, 0), {});
+  }
+  bool Put(uint8_t size) {
+    return pair->initiator.Enqueue(MakeA(OpcodeA::kPutFullData, size, 0, 0),
+                                   {Bytes(std::size_t{1} << size), {}});
+  }
+  std::vector<Bytes> Frames() { return TakeFrames(pair->initiator, pair->now); }
+  FrameVerdict Deliver(const Bytes& frame) { return pair->responder.OnFrame(pair->now, frame); }
+  std::vector<Bytes> Answers() { return TakeFrames(pair->responder, pair->now); }
+  FrameVerdict Return(const Bytes& frame) { return pair->initiator.OnFrame(pair->now, frame); }
+  void Wait(Duration time) { pair->now = pair->now + time; }
+
+  std::unique_ptr<EnginePair> pair;
+};
+
+TEST_F(EngineTest, SmallMessagesShareAFrame) {
+  Connect();
+  for (int i = 0; i < 32; ++i) ASSERT_TRUE(Get());
+  auto frames = Frames();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(MessagesIn(frames[0]), 32u);
+  for (int i = 0; i < 33; ++i) ASSERT_TRUE(Get());
+  frames = Frames();
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(MessagesIn(frames[0]), 32u) << "nothing starts beyond flit 63";
+  EXPECT_EQ(MessagesIn(frames[1]), 1u);
+}
+
+TEST_F(EngineTest, ALargeMessageFollowsSmallOnesIntoTheirFrame) {
+  Connect();
+  ASSERT_TRUE(Get());
+  ASSERT_TRUE(Get());
+  ASSERT_TRUE(Put(10));
+  ASSERT_TRUE(Get());
+  const auto frames = Frames();
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(MessagesIn(frames[0]), 3u);
+  EXPECT_GT(frames[0].size(), 1024u + 16);
+}
+
+TEST_F(EngineTest, AFrameIsClosedWhenItIsAskedFor) {
+  Connect();
+  ASSERT_TRUE(Get());
+  EXPECT_EQ(Frames().size(), 1u);
+  ASSERT_TRUE(Get());
+  EXPECT_EQ(Frames().size(), 1u);
+}
+
+TEST_F(EngineTest, NoFrameIsLongerThanTheConfiguration) {
+  EngineConfig config;
+  config.max_frame_bytes = 200;
+  Connect(config);
+  EXPECT_EQ(pair->initiator.max_message_flits(), 23u);
+  EXPECT_EQ(Engine::LargestDataSize(200), 7);
+  ASSERT_TRUE(Put(7));
+  ASSERT_TRUE(Get());
+  ASSERT_TRUE(Get());
+  ASSERT_TRUE(Get());
+  for (const Bytes& frame : Frames()) EXPECT_LE(frame.size(), 200u);
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 24));
+  EXPECT_FALSE(Put(8)) << "a message that fits no frame";
+}
+
+TEST_F(EngineTest, MessagesStartNoLaterThanThePeerLikes) {
+  EngineConfig config;
+  config.max_start_of_message_flit = 3;
+  Connect(config);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(Get());
+  const auto frames = Frames();
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(ParseFrame(frames[0])->mask, 0b101u);
+}
+
+TEST(Engine, LargestDataSizeIsThatOfAPut) {
+  EXPECT_EQ(Engine::LargestDataSize(1500), 10);
+  EXPECT_EQ(Engine::LargestDataSize(9000), 13);
+  EXPECT_EQ(Engine::LargestDataSize(65535), 15);
+  EXPECT_EQ(Engine::LargestDataSize(56), 4);
+}
+
+TEST_F(EngineTest, FramesStayAsTheyWereUntilTheNextFrameArrives) {
+  Connect();
+  std::vector<std::span<const std::byte>> spans;
+  std::vector<Bytes> copies;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(Put(6));
+    const auto frame = pair->initiator.NextFrame(pair->now);
+    ASSERT_FALSE(frame.empty());
+    spans.push_back(frame);
+    copies.emplace_back(frame.begin(), frame.end());
+  }
+  for (std::size_t i = 0; i < spans.size(); ++i)
+    EXPECT_TRUE(std::equal(spans[i].begin(), spans[i].end(), copies[i].begin()));
+}
+
+// --- Acknowledgements and resends -------------------------------------------------------------
+
+TEST_F(EngineTest, AnAcknowledgementRidesOnAnAnswer) {
+  Connect();
+  ASSERT_TRUE(Get());
+  Deliver(Frames()[0]);
+  TakeMessages(pair->responder);
+  EXPECT_TRUE(Answers().empty()) << "it waits for something to ride on";
+  pair->responder.Enqueue(MakeD(OpcodeD::kAccessAck, 6, 0), {});
+  const auto answers = Answers();
+  ASSERT_EQ(answers.size(), 1u);
+  Return(answers[0]);
+  Wait(Duration::Seconds(1));
+  EXPECT_TRUE(Answers().size() <= 1);
+  EXPECT_EQ(pair->responder.stats().acks_sent.value(),
+            0u + pair->responder.stats().acks_sent.value());
+}
+
+TEST_F(EngineTest, ALoneAcknowledgementGoesAfterTheDelayAndTakesNoNumber) {
+  Connect();
+  ASSERT_TRUE(Get());
+  Deliver(Frames()[0]);
+  TakeMessages(pair->responder);
+  EXPECT_TRUE(Answers().empty());
+  EXPECT_LE(pair->responder.next_deadline() - pair->now, pair->responder.config().max_ack_delay);
+  Wait(pair->responder.config().max_ack_delay);
+  const auto first = Answers();
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(HeaderOf(first[0]).type, FrameType::kAckOnly);
+  EXPECT_TRUE(HeaderOf(first[0]).ack);
+  pair->responder.Enqueue(MakeD(OpcodeD::kAccessAck, 6, 0), {});
+  EXPECT_EQ(HeaderOf(Answers()[0]).sequence, HeaderOf(first[0]).sequence);
+  Return(first[0]);
+  EXPECT_TRUE(pair->initiator.idle());
+}
+
+TEST_F(EngineTest, ManyFramesAreAcknowledgedBeforeTheDelay) {
+  Connect();
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(Get());
+    Deliver(Frames()[0]);
+    TakeMessages(pair->responder);
+    EXPECT_EQ(Answers().size(), i == 7 ? 1u : 0u) << i;
+  }
+}
+
+TEST_F(EngineTest, ALoneAcknowledgementIsNeverAnswered) {
+  for (const Protocol protocol : {Protocol::k103, Protocol::k11}) {
+    Connect(ConfigOf(protocol));
+    ASSERT_TRUE(Get());
+    pair->RunUntil(pair->now + Duration::Seconds(1));
+    const uint64_t frames =
+        pair->initiator.stats().frames_sent.value() + pair->responder.stats().frames_sent.value();
+    pair->RunUntil(pair->now + Duration::Seconds(60));
+    EXPECT_EQ(
+        pair->initiator.stats().frames_sent.value() + pair->responder.stats().frames_sent.value(),
+        frames);
+  }
+}
+
+TEST_F(EngineTest, AGapIsAnsweredWithOneNakAndTheResendStartsAfterTheLastGoodFrame) {
+  Connect();
+  std::vector<Bytes> frames;
+  for (uint32_t i = 0; i < 4; ++i) {
+    ASSERT_TRUE(Get(i));
+    frames.push_back(Frames()[0]);
+  }
+  EXPECT_EQ(Deliver(frames[0]), FrameVerdict::kAccepted);
+  TakeMessages(pair->responder);
+  EXPECT_EQ(Deliver(frames[2]), FrameVerdict::kGap);
+  EXPECT_EQ(Deliver(frames[3]), FrameVerdict::kGap);
+  const auto answers = Answers();
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_FALSE(HeaderOf(answers[0]).ack);
+  EXPECT_EQ(HeaderOf(answers[0]).acknowledged, HeaderOf(frames[0]).sequence);
+  Return(answers[0]);
+  const auto again = Frames();
+  ASSERT_EQ(again.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(HeaderOf(again[i]).sequence, HeaderOf(frames[i + 1]).sequence);
+    EXPECT_EQ(Deliver(again[i]), FrameVerdict::kAccepted);
+    EXPECT_EQ(TakeMessages(pair->responder).size(), 1u);
+  }
+}
+
+TEST_F(EngineTest, SeveralNaksOfOneGapAskForOneRound) {
+  Connect();
+  std::vector<Bytes> frames;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(Get());
+    frames.push_back(Frames()[0]);
+  }
+  FrameHeader nak;
+  nak.type = FrameType::kAckOnly;
+  nak.ack = false;
+  nak.acknowledged = HeaderOf(frames[0]).sequence.Previous();
+  Bytes bytes(kMinFrameBytes);
+  WriteEmptyFrame(nak, bytes);
+  // A round trip is known from the opening.
+  ASSERT_GE(pair->initiator.round_trip(), Duration::Nanoseconds(1));
+  Wait(Duration::Milliseconds(1));
+  Return(bytes);
+  EXPECT_EQ(Frames().size(), 3u);
+  Return(bytes);
+  Return(bytes);
+  EXPECT_TRUE(Frames().empty());
+}
+
+TEST_F(EngineTest, AFrameLostAgainInTheResendIsAskedForAgain) {
+  Connect();
+  std::vector<Bytes> frames;
+  for (uint32_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(Get(i));
+    frames.push_back(Frames()[0]);
+  }
+  Deliver(frames[1]);
+  Deliver(frames[2]);
+  EXPECT_FALSE(HeaderOf(Answers()[0]).ack);
+  // The resend begins at 0, which is lost once more; 1 comes again, before 2 in number.
+  Deliver(frames[1]);
+  const auto answers = Answers();
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_FALSE(HeaderOf(answers[0]).ack);
+}
+
+TEST_F(EngineTest, ADuplicateIsAcknowledgedAndNotDeliveredAgain) {
+  Connect();
+  ASSERT_TRUE(Get());
+  const auto frame = Frames()[0];
+  EXPECT_EQ(Deliver(frame), FrameVerdict::kAccepted);
+  TakeMessages(pair->responder);
+  Wait(Duration::Milliseconds(1));
+  EXPECT_EQ(Answers().size(), 1u);
+  EXPECT_EQ(Deliver(frame), FrameVerdict::kDuplicate);
+  EXPECT_EQ(pair->responder.NextMessage(), nullptr);
+  Wait(Duration::Milliseconds(1));
+  const auto answers = Answers();
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_TRUE(HeaderOf(answers[0]).ack);
+  EXPECT_EQ(HeaderOf(answers[0]).acknowledged, HeaderOf(frame).sequence);
+}
+
+TEST_F(EngineTest, AResendSaysWhatIsAcknowledgedNowAndGrantsWhatItGrantedThen) {
+  Connect();
+  // Something for the initiator to grant: an answer it has taken.
+  pair->responder.Enqueue(MakeD(OpcodeD::kAccessAckData, 10, 0), {Bytes(1024), {}});
+  for (const Bytes& frame : Answers()) Return(frame);
+  TakeMessages(pair->initiator);
+  ASSERT_TRUE(Get());
+  const auto first = HeaderOf(Frames()[0]);
+  EXPECT_EQ(first.credit_channel, 4);
+  pair->responder.Enqueue(MakeD(OpcodeD::kAccessAck, 6, 0), {});
+  for (const Bytes& frame : Answers()) Return(frame);
+  TakeMessages(pair->initiator);
+  Wait(Duration::Milliseconds(100));
+  pair->initiator.OnDeadline(pair->now);
+  const auto again = Frames();
+  ASSERT_FALSE(again.empty());
+  EXPECT_EQ(HeaderOf(again[0]).sequence, first.sequence);
+  EXPECT_EQ(HeaderOf(again[0]).acknowledged, first.acknowledged.Next());
+  EXPECT_EQ(HeaderOf(again[0]).credit_channel, first.credit_channel);
+  EXPECT_EQ(HeaderOf(again[0]).credit_exponent, first.credit_exponent);
+}
+
+TEST_F(EngineTest, CreditsOfADuplicateAreNotCountedTwice) {
+  EngineConfig config;
+  config.receive_flits = {64, 64, 64, 64, 64};
+  Connect(config);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(Put(5));
+  std::vector<Bytes> returned;
+  pair->drop = [&](const Engine& from, const Bytes& frame) {
+    if (&from == &pair->responder) returned.push_back(frame);
+    return false;
+  };
+  pair->RunUntil(pair->now + Duration::Milliseconds(10));
+  ASSERT_FALSE(returned.empty());
+  for (int copies = 0; copies < 10; ++copies)
+    for (const Bytes& frame : returned) EXPECT_NE(Return(frame), FrameVerdict::kAccepted);
+  EXPECT_TRUE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 64));
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 65));
+}
+
+TEST_F(EngineTest, TheTimeoutAdaptsAndBacksOff) {
+  Connect();
+  ASSERT_TRUE(Get());
+  std::vector<Instant> sent;
+  pair->drop = [&](const Engine& from, const Bytes& frame) {
+    if (&from == &pair->initiator && HeaderOf(frame).type == FrameType::kNormal)
+      sent.push_back(pair->now);
+    return true;
+  };
+  pair->RunUntil(pair->now + Duration::Seconds(20));
+  ASSERT_EQ(sent.size(), 1u + static_cast<std::size_t>(EngineConfig().max_resends));
+  EXPECT_EQ(sent[1] - sent[0], EngineConfig().min_resend_timeout);
+  for (std::size_t i = 2; i < sent.size(); ++i)
+    EXPECT_EQ(sent[i] - sent[i - 1],
+              std::min((sent[i - 1] - sent[i - 2]) * 2, EngineConfig().max_resend_timeout));
+  EXPECT_EQ(pair->initiator.state(), State::kFailed);
+  EXPECT_EQ(pair->initiator.failure(), Failure::kNoAnswer);
+}
+
+// Lone acknowledgements of 1.0.3 are acknowledged whenever the peer has something to say.
+TEST_F(EngineTest, WhatIsNotAwaitedSaysNothingAboutTheRoundTrip) {
+  Connect(ConfigOf(Protocol::k103));
+  ASSERT_TRUE(Get());
+  pair->RunUntil(pair->now + Duration::Seconds(5));
+  ASSERT_TRUE(Get());
+  pair->RunUntil(pair->now + Duration::Seconds(5));
+  EXPECT_LT(pair->initiator.round_trip(), Duration::Milliseconds(1));
+  EXPECT_LT(pair->responder.round_trip(), Duration::Milliseconds(1));
+}
+
+TEST_F(EngineTest, TheWindowBoundsFramesInFlight) {
+  EngineConfig config;
+  config.window_frames = 8;
+  Connect(config);
+  int sent = 0;
+  for (; sent < 100 && Get(); ++sent) Frames();
+  EXPECT_EQ(sent, 8);
+  EXPECT_GT(pair->initiator.stats().window_stalls.value(), 0u);
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 2));
+}
+
+TEST_F(EngineTest, NumbersGoAroundManyTimesTheWindow) {
+  // Every number there is, once around, with the smallest frames.
+  EngineConfig config;
+  config.peer = PeerProfile::kSpec;
+  Connect(config);
+  for (uint32_t i = 0; i < SequenceNumber::kModulus + 1000; ++i) {
+    ASSERT_TRUE(Get(i & tilelink::kMaxSource)) << i;
+    const auto frame = pair->initiator.NextFrame(pair->now);
+    ASSERT_EQ(pair->responder.OnFrame(pair->now, frame), FrameVerdict::kAccepted) << i;
+    const tilelink::DecodedMessage* message = pair->responder.NextMessage();
+    ASSERT_EQ(message->message.source, i);
+    pair->responder.NextMessage();
+    for (auto ack = pair->responder.NextFrame(pair->now); !ack.empty();
+         ack = pair->responder.NextFrame(pair->now))
+      pair->initiator.OnFrame(pair->now, ack);
+  }
+}
+
+// --- Credits ----------------------------------------------------------------------------------
+
+TEST_F(EngineTest, AMessageWaitsForCredits) {
+  EngineConfig config;
+  config.receive_flits = {8, 8, 8, 8, 8};
+  Connect(config);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(Get());
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 2));
+  EXPECT_FALSE(Get());
+  EXPECT_EQ(pair->initiator.stats().credit_stalls.value(), 1u);
+  pair->RunUntil(pair->now + Duration::Milliseconds(1));
+  EXPECT_TRUE(Get()) << "the node took the four and gave their credits back";
+}
+
+TEST_F(EngineTest, CreditsComeBackOnlyWhenAMessageIsGivenBack) {
+  EngineConfig config;
+  config.receive_flits = {8, 8, 8, 8, 8};
+  Connect(config);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(Get());
+  for (const Bytes& frame : Frames()) Deliver(frame);
+  for (int i = 0; i < 4; ++i) ASSERT_NE(pair->responder.NextMessage(), nullptr);
+  // Three are given back, the fourth is in use.
+  for (const Bytes& frame : Answers()) Return(frame);
+  EXPECT_TRUE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 6));
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 7));
+  EXPECT_EQ(pair->responder.NextMessage(), nullptr);
+  Wait(Duration::Milliseconds(1));
+  for (const Bytes& frame : Answers()) Return(frame);
+  EXPECT_TRUE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 8));
+}
+
+// --- The receive buffer -----------------------------------------------------------------------
+
+TEST_F(EngineTest, RetainedMessagesOutliveTheirFrameAndComeFirst) {
+  Connect();
+  Bytes data(64);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i);
+  for (uint32_t i = 0; i < 3; ++i)
+    ASSERT_TRUE(pair->initiator.Enqueue(MakeA(OpcodeA::kPutFullData, 6, i, 0), {data, {}}));
+  auto frames = Frames();
+  ASSERT_EQ(frames.size(), 1u);
+  Deliver(frames[0]);
+  ASSERT_EQ(pair->responder.NextMessage()->message.source, 0u);
+  pair->responder.Retain();
+  std::fill(frames[0].begin(), frames[0].end(), std::byte{0xdd});
+  ASSERT_TRUE(Get(3));
+  Deliver(Frames()[0]);
+  const auto rest = TakeMessages(pair->responder);
+  ASSERT_EQ(rest.size(), 3u);
+  EXPECT_EQ(rest[0].message.source, 1u);
+  EXPECT_EQ(rest[0].data, data);
+  EXPECT_EQ(rest[1].message.source, 2u);
+  EXPECT_EQ(rest[1].data, data);
+  EXPECT_EQ(rest[2].message.source, 3u);
+}
+
+TEST_F(EngineTest, PeekShowsTheNextMessageWithoutTakingIt) {
+  Connect();
+  ASSERT_TRUE(Get(1));
+  ASSERT_TRUE(Get(2));
+  const auto frames = Frames();
+  Deliver(frames[0]);
+  EXPECT_EQ(pair->responder.PeekMessage()->message.source, 1u);
+  EXPECT_EQ(pair->responder.PeekMessage()->message.source, 1u);
+  EXPECT_EQ(pair->responder.NextMessage()->message.source, 1u);
+  EXPECT_EQ(pair->responder.PeekMessage()->message.source, 2u);
+  pair->responder.Retain();
+  EXPECT_EQ(pair->responder.PeekMessage()->message.source, 2u);
+  EXPECT_EQ(pair->responder.NextMessage()->message.source, 2u);
+  EXPECT_EQ(pair->responder.PeekMessage(), nullptr);
+  EXPECT_EQ(pair->responder.NextMessage(), nullptr);
+}
+
+TEST_F(EngineTest, AFrameBeyondTheBufferIsDroppedAsIfLostAndTakenLater) {
+  EngineConfig config;
+  config.max_frame_bytes = 200;
+  config.receive_flits = {16, 0, 0, 16, 0};
+  Connect(config);
+  // A sender that ignores credits: the frames of another connection with the same numbers.
+  EngineConfig generous = config;
+  generous.receive_flits = {4096, 0, 0, 4096, 0};
+  EnginePair other(generous);
+  other.Connect();
+  other.RunUntil(other.now + Duration::Milliseconds(50));
+  std::vector<Bytes> frames;
+  for (uint32_t i = 0; i < 20; ++i) {
+    ASSERT_TRUE(other.initiator.Enqueue(MakeA(OpcodeA::kGet, 3, i, 0), {}));
+    for (Bytes& frame : TakeFrames(other.initiator, other.now)) frames.push_back(std::move(frame));
+  }
+  Engine& node = pair->responder;
+  // Both openings sent two frames.
+  std::size_t accepted = 0;
+  while (accepted < frames.size() && Deliver(frames[accepted]) == FrameVerdict::kAccepted) {
+    node.Retain();
+    ++accepted;
+  }
+  EXPECT_EQ(accepted, 16u) << "32 flits in all";
+  EXPECT_EQ(node.stats().credit_violations.value(), 16u - 8 + 1);
+  EXPECT_EQ(TakeMessages(node).size(), 16u);
+  EXPECT_EQ(Deliver(frames[accepted]), FrameVerdict::kAccepted);
+}
+
+// --- Opening, closing, restarts ---------------------------------------------------------------
+
+TEST(EngineOpening, TheFramesAreThoseOfTheKnownEndpoints) {
+  EngineConfig config;
+  config.receive_flits = {1024, 1024, 1024, 1024, 1024};
+  config.peer = PeerProfile::kSpec;
+  Engine initiator(config);
+  config.role = Role::kResponder;
+  Engine responder(config);
+  initiator.Open(At(0));
+  auto frames = TakeFrames(initiator, At(0));
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(tilelink::WordsOf(frames[0])[0], 0x04000000fffffe2au);
+  EXPECT_EQ(responder.OnFrame(At(0), frames[0]), FrameVerdict::kAckOnly);
+  frames = TakeFrames(responder, At(0));
+  std::vector<uint64_t> headers;
+  for (const Bytes& frame : frames) headers.push_back(tilelink::WordsOf(frame)[0]);
+  EXPECT_THAT(headers,
+              testing::ElementsAre(0x000000000000022au, 0x000000010000024au, 0x000000020000026au,
+                                   0x000000030000028au, 0x00000004000002aau));
+}
+
+TEST(EngineOpening, IsTriedAgainUntilItsTimeIsOver) {
+  EngineConfig config;
+  Engine engine(config);
+  engine.Open(At(0));
+  int sent = 0;
+  Instant now = At(0);
+  while (engine.state() == State::kOpening) {
+    sent += static_cast<int>(TakeFrames(engine, now).size());
+    now = engine.next_deadline();
+    engine.OnDeadline(now);
+  }
+  EXPECT_EQ(sent,
+            static_cast<int>(config.open_timeout.nanoseconds() / config.open_retry.nanoseconds()));
+  EXPECT_EQ(engine.failure(), Failure::kNoAnswer);
+  EXPECT_EQ(now - At(0), config.open_timeout);
+}
+
+TEST(EngineOpening, NothingCanBeEnqueuedBefore) {
+  Engine engine{EngineConfig()};
+  EXPECT_FALSE(engine.CanEnqueue(tilelink::Channel::kA, 2));
+  EXPECT_FALSE(engine.Enqueue(MakeA(OpcodeA::kGet, 3, 0, 0), {}));
+  engine.Open(At(0));
+  EXPECT_FALSE(engine.Enqueue(MakeA(OpcodeA::kGet, 3, 0, 0), {}));
+}
+
+TEST(EngineOpening, AResponderIgnoresWhatBeginsNoConnection) {
+  EngineConfig config;
+  config.role = Role::kResponder;
+  Engine engine(config);
+  Bytes frame(kMinFrameBytes);
+  for (const FrameType type : {FrameType::kNormal, FrameType::kAckOnly, FrameType::kClose}) {
+    FrameHeader header;
+    header.type = type;
+    WriteEmptyFrame(header, frame);
+    EXPECT_EQ(engine.OnFrame(At(0), frame), FrameVerdict::kIgnored);
+  }
+  EXPECT_EQ(engine.state(), State::kIdle);
+  EXPECT_TRUE(engine.NextFrame(At(0)).empty());
+  EXPECT_TRUE(engine.next_deadline().is_never());
+}
+
+TEST_F(EngineTest, AnotherVirtualChannelIsIgnored) {
+  Connect();
+  ASSERT_TRUE(Get());
+  Bytes frame = Frames()[0];
+  frame[0] |= std::byte{0x20};
+  EXPECT_EQ(Deliver(frame), FrameVerdict::kIgnored);
+}
+
+TEST_F(EngineTest, ACopyOfTheOpeningDoesNotEndTheConnection) {
+  EngineConfig config;
+  Engine initiator(config);
+  config.role = Role::kResponder;
+  Engine responder(config);
+  initiator.Open(At(0));
+  const Bytes open = TakeFrames(initiator, At(0))[0];
+  responder.OnFrame(At(0), open);
+  const auto answers = TakeFrames(responder, At(0));
+  // Before anything else was exchanged the answer is repeated.
+  EXPECT_EQ(responder.OnFrame(At(10), open), FrameVerdict::kDuplicate);
+  EXPECT_EQ(TakeFrames(responder, At(10)).size(), answers.size());
+  for (const Bytes& frame : answers) initiator.OnFrame(At(20), frame);
+  for (const Bytes& frame : TakeFrames(initiator, At(20))) responder.OnFrame(At(20), frame);
+  EXPECT_EQ(responder.OnFrame(At(30), open), FrameVerdict::kDuplicate);
+  EXPECT_EQ(responder.OnFrame(At(31), open), FrameVerdict::kDuplicate);
+  EXPECT_EQ(responder.state(), State::kOpen);
+}
+
+TEST_F(EngineTest, AnOpeningThatIsRepeatedIsANewPeer) {
+  Connect();
+  ASSERT_TRUE(Get());
+  pair->Exchange();
+  Engine restarted{EngineConfig()};
+  restarted.Open(pair->now);
+  FrameVerdict verdict = FrameVerdict::kIgnored;
+  const Instant start = pair->now;
+  while (verdict != FrameVerdict::kNewPeer && pair->now - start < Duration::Seconds(1)) {
+    for (const Bytes& frame : TakeFrames(restarted, pair->now)) verdict = Deliver(frame);
+    if (verdict == FrameVerdict::kNewPeer) break;
+    for (const Bytes& frame : Answers()) restarted.OnFrame(pair->now, frame);
+    pair->now = restarted.next_deadline();
+    restarted.OnDeadline(pair->now);
+  }
+  ASSERT_EQ(verdict, FrameVerdict::kNewPeer);
+  EXPECT_LE(pair->now - start, EngineConfig().open_retry);
+  EXPECT_EQ(pair->responder.failure(), Failure::kPeerRestarted);
+  EXPECT_EQ(restarted.state(), State::kOpening) << "the old connection is no answer";
+}
+
+TEST_F(EngineTest, LongAfterTheBeginningOneOpeningIsEnough) {
+  Connect();
+  Wait(Duration::Seconds(10));
+  Engine restarted{EngineConfig()};
+  restarted.Open(pair->now);
+  const Bytes open = TakeFrames(restarted, pair->now)[0];
+  EXPECT_EQ(Deliver(open), FrameVerdict::kNewPeer);
+  pair->responder.Reset();
+  EXPECT_EQ(Deliver(open), FrameVerdict::kAckOnly);
+  for (const Bytes& frame : Answers()) restarted.OnFrame(pair->now, frame);
+  EXPECT_EQ(restarted.state(), State::kOpen);
+}
+
+TEST_F(EngineTest, ACloseIsAnsweredAndEndsBothSides) {
+  Connect();
+  pair->initiator.Close(pair->now);
+  EXPECT_EQ(pair->initiator.state(), State::kClosing);
+  pair->Exchange();
+  EXPECT_EQ(pair->initiator.state(), State::kClosed);
+  EXPECT_EQ(pair->responder.state(), State::kFailed);
+  EXPECT_EQ(pair->responder.failure(), Failure::kPeerClosed);
+  EXPECT_TRUE(pair->initiator.next_deadline().is_never());
+  EXPECT_TRUE(pair->responder.next_deadline().is_never());
+}
+
+TEST_F(EngineTest, WhatWasEnqueuedGoesOutBeforeTheClose) {
+  Connect();
+  ASSERT_TRUE(Get(7));
+  pair->initiator.Close(pair->now);
+  EXPECT_FALSE(Get(8));
+  pair->Exchange();
+  ASSERT_EQ(pair->at_responder.size(), 1u);
+  EXPECT_EQ(pair->at_responder[0].message.source, 7u);
+}
+
+TEST_F(EngineTest, ACloseThatIsNotAnsweredEndsAllTheSame) {
+  Connect();
+  int closes = 0;
+  pair->drop = [&](const Engine&, const Bytes& frame) {
+    closes += HeaderOf(frame).type == FrameType::kClose ? 1 : 0;
+    return true;
+  };
+  pair->initiator.Close(pair->now);
+  pair->RunUntil(pair->now + Duration::Seconds(1));
+  EXPECT_EQ(pair->initiator.state(), State::kClosed);
+  EXPECT_EQ(closes, 3);
+}
+
+TEST_F(EngineTest, ACloseOfAnEarlierConnectionIsIgnored) {
+  Connect();
+  FrameHeader header;
+  header.type = FrameType::kClose;
+  header.sequence = SequenceNumber::FromWire(1);
+  Bytes frame(kMinFrameBytes);
+  WriteEmptyFrame(header, frame);
+  EXPECT_EQ(Return(frame), FrameVerdict::kDuplicate);
+  EXPECT_EQ(pair->initiator.state(), State::kOpen);
+}
+
+TEST_F(EngineTest, ARefusalEndsAConnectionTheResponderDoesNotKnow) {
+  Connect();
+  ASSERT_TRUE(Get());
+  std::array<std::byte, Engine::kRefusalBytes> to;
+  const auto refusal = Engine::RefusalFor(pair->responder.config(), Frames()[0], to);
+  ASSERT_FALSE(refusal.empty());
+  Return(Bytes(refusal.begin(), refusal.end()));
+  EXPECT_EQ(pair->initiator.state(), State::kFailed);
+  EXPECT_EQ(pair->initiator.failure(), Failure::kPeerClosed);
+  // The answer to it is refused no more.
+  for (const Bytes& frame : Frames()) {
+    std::array<std::byte, Engine::kRefusalBytes> again;
+    EXPECT_TRUE(Engine::RefusalFor(pair->responder.config(), frame, again).empty());
+  }
+}
+
+TEST_F(EngineTest, RefusalsDoNotEndAnOpening) {
+  EngineConfig config;
+  Engine initiator(config);
+  initiator.Open(At(0));
+  TakeFrames(initiator, At(0));
+  FrameHeader header;
+  header.type = FrameType::kClose;
+  Bytes frame(kMinFrameBytes);
+  WriteEmptyFrame(header, frame);
+  EXPECT_EQ(initiator.OnFrame(At(1), frame), FrameVerdict::kIgnored);
+  EXPECT_EQ(initiator.state(), State::kOpening);
+}
+
+TEST_F(EngineTest, AProbeNoticesARestartedResponder) {
+  for (const Protocol protocol : {Protocol::k103, Protocol::k11}) {
+    Connect(ConfigOf(protocol));
+    ASSERT_TRUE(Get());
+    pair->RunUntil(pair->now + Duration::Seconds(1));
+    pair->initiator.Probe(pair->now);
+    pair->RunUntil(pair->now + Duration::Seconds(10));
+    ASSERT_EQ(pair->initiator.state(), State::kOpen) << "the peer is there";
+    pair->initiator.Probe(pair->now);
+    const Instant start = pair->now;
+    while (pair->initiator.state() == State::kOpen && pair->now - start < Duration::Seconds(10)) {
+      for (const Bytes& frame : Frames()) {
+        std::array<std::byte, Engine::kRefusalBytes> to;
+        const auto refusal = Engine::RefusalFor(pair->responder.config(), frame, to);
+        if (!refusal.empty()) Return(Bytes(refusal.begin(), refusal.end()));
+      }
+      if (pair->initiator.next_deadline().is_never()) break;
+      pair->now = std::max(pair->now, pair->initiator.next_deadline());
+      pair->initiator.OnDeadline(pair->now);
+    }
+    EXPECT_EQ(pair->initiator.state(), State::kFailed);
+    EXPECT_LE((pair->now - start).seconds(), 0.5);
+  }
+}
+
+TEST_F(EngineTest, ResetLeavesNothingButTheStatistics) {
+  Connect();
+  ASSERT_TRUE(Get());
+  pair->Exchange();
+  ASSERT_TRUE(Get());
+  const uint64_t frames = pair->initiator.stats().frames_sent.value();
+  pair->initiator.Reset();
+  EXPECT_EQ(pair->initiator.state(), State::kIdle);
+  EXPECT_TRUE(pair->initiator.idle());
+  EXPECT_TRUE(Frames().empty());
+  EXPECT_TRUE(pair->initiator.next_deadline().is_never());
+  EXPECT_EQ(pair->initiator.stats().frames_sent.value(), frames);
+  pair->responder.Reset();
+  pair->Connect();
+  EXPECT_EQ(pair->initiator.state(), State::kOpen);
+}
+
+TEST_F(EngineTest, MalformedFramesChangeNothing) {
+  Connect();
+  ASSERT_TRUE(Get(9));
+  const Bytes good = Frames()[0];
+  Bytes bad = good;
+  bad[8] = std::byte{0x70};  // a reserved channel
+  EXPECT_EQ(Deliver(bad), FrameVerdict::kMalformed);
+  EXPECT_EQ(Deliver(Bytes(good.begin(), good.end() - 1)), FrameVerdict::kMalformed);
+  EXPECT_EQ(Deliver({}), FrameVerdict::kMalformed);
+  EXPECT_EQ(pair->responder.stats().malformed.value(), 3u);
+  EXPECT_EQ(Deliver(good), FrameVerdict::kAccepted);
+  EXPECT_EQ(TakeMessages(pair->responder)[0].message.source, 9u);
 }
 
 }  // namespace
