@@ -119,7 +119,10 @@ void Engine::StreamEnded(Qp* qp, bool was_open) {
 }
 
 void Engine::CloseStream(Qp* qp) {
-  if (qp->machine && qp->stream.state() == Stream::State::kOpen) {
+  // What has arrived is answered first: a device would have done so when it came, and a peer that
+  // hears nothing takes its last requests for lost.
+  if (qp->machine && qp->stream.state() == Stream::State::kOpen &&
+      qp->stream.Read(*qp->machine, Now()) && qp->stream.state() == Stream::State::kOpen) {
     qp->stream.Write(*qp->machine, true);
   }
   qp->stream.Close(true);
