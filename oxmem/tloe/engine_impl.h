@@ -56,7 +56,7 @@ struct Engine::Impl {
   FrameVerdict OnFrameConnected(Instant now, const ParsedFrame& frame);
   FrameVerdict OnOpen(Instant now, const ParsedFrame& frame);
   FrameVerdict OnCloseFrame(const FrameHeader& header);
-  FrameVerdict Accept(Instant now, const ParsedFrame& frame);
+  FrameVerdict Accept(Instant now, const ParsedFrame& frame, std::size_t count);
   bool Store(const ParsedFrame& frame, std::size_t count);
   void OnSignOfLife(Instant now);
   FrameVerdict OnSequenced(Instant now, const ParsedFrame& frame);

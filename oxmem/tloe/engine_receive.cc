@@ -98,8 +98,10 @@ bool Engine::Impl::IsBeginning(const FrameHeader& header) const {
 
 FrameVerdict Engine::Impl::OnFrameIdle(Instant now, const ParsedFrame& frame) {
   if (config.role != Role::kResponder || !IsBeginning(frame.header)) return FrameVerdict::kIgnored;
+  const auto count = DecodeMessages(frame, &messages);
+  if (!count) return FrameVerdict::kMalformed;
   if (is_11()) RecogniseInitiator(frame.header);
-  const FrameVerdict verdict = Accept(now, frame);
+  const FrameVerdict verdict = Accept(now, frame, *count);
   if (verdict != FrameVerdict::kAccepted && verdict != FrameVerdict::kAckOnly) {
     Reset();
     return verdict;
@@ -195,6 +197,9 @@ FrameVerdict Engine::Impl::OnOpen(Instant now, const ParsedFrame& frame) {
 
 FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
   const FrameHeader& header = frame.header;
+  // First of all, so that a frame that is not right changes nothing.
+  const auto count = DecodeMessages(frame, &messages);
+  if (!count) return FrameVerdict::kMalformed;
   if (undecided) LearnFromOpening(now, frame);
   if (traits->single_acks) {
     // The answer of a request that was answered already has no place here, whatever its number.
@@ -206,7 +211,7 @@ FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
   }
   switch (receive.Classify(header.sequence)) {
     case ReceiveWindow::Place::kInOrder:
-      return Accept(now, frame);
+      return Accept(now, frame, *count);
     case ReceiveWindow::Place::kDuplicate:
       ScheduleAck(now, frame);
       return FrameVerdict::kDuplicate;
@@ -226,15 +231,9 @@ void Engine::Impl::OnGap(SequenceNumber number) {
   last_gap = number;
 }
 
-FrameVerdict Engine::Impl::Accept(Instant now, const ParsedFrame& frame) {
+FrameVerdict Engine::Impl::Accept(Instant now, const ParsedFrame& frame, std::size_t count) {
   const FrameHeader& header = frame.header;
-  std::size_t count = 0;
-  if (frame.mask != 0) {
-    const auto decoded = DecodeMessages(frame, &messages);
-    if (!decoded) return FrameVerdict::kMalformed;
-    count = *decoded;
-    if (!Store(frame, count)) return FrameVerdict::kGap;
-  }
+  if (count != 0 && !Store(frame, count)) return FrameVerdict::kGap;
   receive.Accept(header.sequence);
   gap_open = false;
   open_repeats = 0;
