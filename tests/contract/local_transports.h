@@ -7,6 +7,11 @@ namespace oxmem::transport {
 
 Transport MemoryTransport();
 
+// A node on this host whose memory is new after each of its returns, and one with a file that it
+// keeps.
+Transport SharedTransport();
+Transport SharedFileTransport();
+
 }  // namespace oxmem::transport
 
 #endif  // TESTS_CONTRACT_LOCAL_TRANSPORTS_H_

@@ -8,6 +8,8 @@ namespace oxmem::transport {
 std::vector<Transport> AllTransports() {
   std::vector<Transport> all = {
       MemoryTransport(),
+      SharedTransport(),
+      SharedFileTransport(),
       TloeTransport(tloe::Protocol::k11, 1500),
       TloeTransport(tloe::Protocol::k11, 9000),
       TloeTransport(tloe::Protocol::k103, 1500),

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "transport/base/clock.h"
-#include "transport/compose/fixed_queue.h"
+#include "transport/base/fixed_queue.h"
 #include "transport/compose/shim_channel.h"
 #include "transport/compose/slot_pool.h"
 

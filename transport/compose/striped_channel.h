@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "transport/api/channel.h"
 #include "transport/api/completion_ring.h"
-#include "transport/compose/fixed_queue.h"
+#include "transport/base/fixed_queue.h"
 #include "transport/compose/legs.h"
 #include "transport/compose/slot_pool.h"
 

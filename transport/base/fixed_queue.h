@@ -1,12 +1,12 @@
-#ifndef TRANSPORT_COMPOSE_FIXED_QUEUE_H_
-#define TRANSPORT_COMPOSE_FIXED_QUEUE_H_
+#ifndef TRANSPORT_BASE_FIXED_QUEUE_H_
+#define TRANSPORT_BASE_FIXED_QUEUE_H_
 
 #include <cstddef>
 #include <vector>
 
 #include "transport/base/check.h"
 
-namespace oxmem::transport {
+namespace oxmem {
 
 // First in, first out, with room for a number of elements that is known beforehand: it allocates
 // once, and overflow is a bug.
@@ -49,6 +49,6 @@ class FixedQueue {
   std::size_t size_ = 0;
 };
 
-}  // namespace oxmem::transport
+}  // namespace oxmem
 
-#endif  // TRANSPORT_COMPOSE_FIXED_QUEUE_H_
+#endif  // TRANSPORT_BASE_FIXED_QUEUE_H_
