@@ -45,7 +45,7 @@ TEST_F(ChannelWait, ReturnsWithTheCompletionHoweverItWaits) {
     const Instant before = Now();
     EXPECT_EQ(WaitForCompletions(*channel, completions_, {spin}, Instant::Never(), -1), 1u);
     EXPECT_EQ(completions_[0].code, transport::Code::kOk);
-    EXPECT_GE((Now() - before).seconds(), 0.005);
+    EXPECT_GE((Now() - before).seconds(), 0.004);
   }
 }
 

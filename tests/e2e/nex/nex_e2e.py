@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 
 
 def free_port():
