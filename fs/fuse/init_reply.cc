@@ -41,9 +41,12 @@ bool InitReply::Extend(std::span<std::byte> answer) const {
   if ((offered2_ & wanted) != 0) {
     init.flags |= FUSE_INIT_EXT;
     init.flags2 |= offered2_ & wanted;
-    if (kernel_has_passthrough()) init.unused[kernel::kUnusedMaxStackDepth] = 1;
   }
   std::memcpy(answer.data(), &init, sizeof init);
+  if (kernel_has_passthrough()) {
+    const uint32_t stack_depth = 1;
+    std::memcpy(answer.data() + kernel::kMaxStackDepthOffset, &stack_depth, sizeof stack_depth);
+  }
   return true;
 }
 

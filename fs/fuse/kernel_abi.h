@@ -7,6 +7,7 @@
 #include <linux/fuse.h>
 #include <sys/ioctl.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace oxmem::fs::kernel {
@@ -16,8 +17,16 @@ inline constexpr uint32_t kFlags2DirectIoAllowMmap = 1u << (36 - 32);
 inline constexpr uint32_t kFlags2Passthrough = 1u << (37 - 32);
 inline constexpr uint32_t kOpenPassthrough = 1u << 7;
 
-// fuse_init_out with the fields that came after 7.38, which says unused[7].
-inline constexpr int kUnusedMaxStackDepth = 0;
+// The word behind flags2 in fuse_init_out, which 7.38 calls unused[0] and 7.40 max_stack_depth.
+inline constexpr std::size_t kMaxStackDepthOffset =
+    offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);
+
+// fuse_open_out with the backing file, which 7.38 calls padding.
+struct OpenOut {
+  uint64_t fh;
+  uint32_t open_flags;
+  int32_t backing_id;
+};
 
 struct BackingMap {
   int32_t fd;
@@ -28,7 +37,8 @@ inline constexpr unsigned long kIoctlBackingOpen = _IOW(229, 1, BackingMap);
 inline constexpr unsigned long kIoctlClone = _IOR(229, 0, uint32_t);
 
 static_assert(sizeof(fuse_in_header) == 40 && sizeof(fuse_out_header) == 16);
-static_assert(sizeof(fuse_init_out) == 64 && sizeof(fuse_open_out) == 16);
+static_assert(sizeof(fuse_init_out) == 64 && kMaxStackDepthOffset == 36);
+static_assert(sizeof(OpenOut) == sizeof(fuse_open_out));
 static_assert(sizeof(fuse_write_in) == 40);
 
 }  // namespace oxmem::fs::kernel

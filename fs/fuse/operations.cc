@@ -106,11 +106,11 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
     return;
   }
   // The answer is written as the kernel reads it: libfuse 3.14 has no field for the backing file.
-  fuse_open_out answer{};
+  kernel::OpenOut answer{};
   switch (file.mode) {
     case FileMode::kPassthrough:
       answer.open_flags = kernel::kOpenPassthrough;
-      answer.padding = static_cast<uint32_t>(file.backing_id);
+      answer.backing_id = file.backing_id;
       break;
     case FileMode::kPageCache:
       // Past the cache as its opener wants it, and then several writes at once.
