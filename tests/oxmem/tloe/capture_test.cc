@@ -8,6 +8,7 @@
 
 #include "oxmem/tloe/frame.h"
 #include "tests/support/capture.h"
+#include "tests/support/data.h"
 #include "transport/base/byte_order.h"
 
 namespace oxmem::tloe {
@@ -18,7 +19,7 @@ using tilelink::DataOrder;
 using tilelink::DecodedMessage;
 
 std::vector<test::CapturedFrame> Capture(const std::string& name) {
-  return test::ReadCapture(std::string(OXMEM_TEST_DATA) + "/omnixtend/" + name);
+  return test::ReadCapture(test::DataPath("omnixtend/" + name));
 }
 
 // Takes the frame apart and puts it together again from the decoded values alone. Messages keep

@@ -6,6 +6,7 @@
 
 #include "oxmem/tloe/config.h"
 #include "tests/support/capture.h"
+#include "tests/support/data.h"
 
 namespace oxmem::tloe {
 
@@ -13,7 +14,7 @@ namespace oxmem::tloe {
 inline constexpr std::size_t kMemory = 64 * 1024;
 
 inline std::vector<test::CapturedFrame> Capture(const std::string& name) {
-  return test::ReadCapture(std::string(OXMEM_TEST_DATA) + "/omnixtend/" + name);
+  return test::ReadCapture(test::DataPath("omnixtend/" + name));
 }
 
 inline EngineConfig ConfigOf(Role role) {
