@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "oxmem/tloe/engine.h"
 #include "oxmem/tloe/frame.h"
@@ -56,8 +55,10 @@ EngineConfig ConfigFrom(ByteSource& input) {
   return config;
 }
 
-// Data of a received message; not of the call, as it is large.
+// Of the process and not of each call, as they are large: data of a received message, and the
+// messages of a sent frame.
 std::array<std::byte, std::size_t{1} << 15> out_of_engine;
+oxmem::tloe::MessageArray sent_messages;
 
 class Driver {
  public:
@@ -179,24 +180,26 @@ class Driver {
     header.credit_channel = credit & 7;
     header.credit_exponent = credit >> 3;
     const uint64_t mask = (near & 0x40) != 0 ? input_.Word() : 0;
-    std::array<std::byte, 512> flits{};
+    std::array<std::byte, 512> flits;
     std::size_t length = kFlitBytes * 5;
     if (mask != 0) {
       const auto bytes = input_.Bytes(input_.Byte() * std::size_t{2});
       length = std::max(length, bytes.size() / kFlitBytes * kFlitBytes);
-      std::memcpy(flits.data(), bytes.data(), std::min(bytes.size(), length));
+      std::fill_n(flits.begin(), length, std::byte{0});
+      std::copy_n(bytes.begin(), std::min(bytes.size(), length), flits.begin());
     } else if ((near & 0x80) != 0) {
       // A message that decodes, as most random words do not.
       const Message message = RandomMessage();
       length = std::max(length, oxmem::tilelink::FlitsOf(message) * kFlitBytes);
       if (length > flits.size()) return;
+      std::fill_n(flits.begin(), length, std::byte{0});
       oxmem::tilelink::EncodeMessage(
           message, {std::span(data_).first(oxmem::tilelink::DataBytes(message)), masks_},
           DataOrder::kSpec, flits);
       Feed(header, std::span(flits).first(length), 1);
       return;
     }
-    Feed(header, std::span(flits).first(length), mask);
+    Feed(header, std::span(flits).first(mask != 0 ? length : 0), mask);
   }
 
   Message RandomMessage() {
@@ -211,10 +214,11 @@ class Driver {
   }
 
   void Feed(const FrameHeader& header, std::span<const std::byte> flits, uint64_t mask) {
-    std::array<std::byte, 1024> frame{};
+    std::array<std::byte, 1024> frame;
     const std::size_t words = std::max<std::size_t>(flits.size() / kFlitBytes, 5);
+    std::fill_n(frame.begin(), (2 + words) * kFlitBytes, std::byte{0});
     oxmem::StoreBigEndian(frame.data(), oxmem::tloe::EncodeFrameHeader(header));
-    if (!flits.empty()) std::memcpy(frame.data() + kFlitBytes, flits.data(), flits.size());
+    std::copy(flits.begin(), flits.end(), frame.begin() + kFlitBytes);
     oxmem::StoreBigEndian(frame.data() + (1 + words) * kFlitBytes, mask);
     FeedBytes(std::span(frame).first((2 + words) * kFlitBytes));
   }
@@ -269,8 +273,7 @@ class Driver {
       OXMEM_CHECK(frame.size() >= 56);
       const auto parsed = ParseFrame(frame);
       OXMEM_CHECK(parsed.has_value());
-      oxmem::tloe::MessageArray messages;
-      OXMEM_CHECK(oxmem::tloe::DecodeMessages(*parsed, &messages).has_value());
+      OXMEM_CHECK(oxmem::tloe::DecodeMessages(*parsed, &sent_messages).has_value());
       OXMEM_CHECK(parsed->header.virtual_channel == config_.virtual_channel);
       expected_ = parsed->header.acknowledged.Next();
       sent_ = parsed->header.sequence;
