@@ -33,7 +33,10 @@ class TidyTest(unittest.TestCase):
 
     def test_a_clock_in_a_protocol_machine_is_found(self):
         self.assertTrue(any("pure" in v for v in violations("oxmem/tloe/x.cc", "auto t = Now();")))
+        self.assertTrue(any("pure" in v for v in violations("rdma/nex/qp/x.cc", "auto t = Now();")))
+        self.assertTrue(any("pure" in v for v in violations("rdma/nex/wire.cc", "auto t = Now();")))
         self.assertEqual([], violations("oxmem/channel/x.cc", "auto t = Now();"))
+        self.assertEqual([], violations("rdma/nex/stream.cc", "auto t = Now();"))
 
     def test_a_wrong_guard_is_found(self):
         self.assertTrue(any("guard" in v for v in violations("apps/x.h", "#ifndef X_H\n#define X_H")))
