@@ -82,6 +82,7 @@ void Engine::Impl::UseProfile(PeerProfile chosen) {
   max_frame_flits = std::min(FlitsOfFrame(config.max_frame_bytes), traits->max_frame_flits);
   send_credits.Enforce(traits->enforce_credits);
   if (traits->accepts_gaps) receive.AcceptGaps();
+  if (!traits->credit_frames) credit_deadline = Instant::Never();
 }
 
 void Engine::Impl::Open(Instant now) {

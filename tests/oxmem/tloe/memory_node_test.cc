@@ -97,6 +97,26 @@ TEST_F(WithMemoryNode, NoEndlessExchangeBegins) {
   EXPECT_EQ(wire.engine_frames + wire.peer_frames, before);
 }
 
+// While it is not known who answers, frames with credits are planned that it then takes none of.
+TEST(MemoryNode, CreditsThatAreNotSentWakeNobody) {
+  EngineConfig config = ConfigOf(Role::kInitiator);
+  config.receive_flits.fill(17);  // a rest is left when a power of two was granted
+  Engine engine(config);
+  MemoryNodePeer node(kMemory);
+  Instant now = At(0);
+  engine.Open(now);
+  for (int round = 0; round < 10; ++round) {
+    for (const Bytes& frame : TakeFrames(engine, now)) node.Receive(now, frame);
+    for (const Bytes& answer : node.TakeOutbox()) engine.OnFrame(now, answer);
+  }
+  ASSERT_EQ(engine.state(), State::kOpen);
+  ASSERT_EQ(engine.peer(), PeerProfile::kMemoryNode);
+  now = now + config.max_ack_delay;
+  engine.OnDeadline(now);
+  TakeFrames(engine, now);
+  EXPECT_GT(engine.next_deadline(), now);
+}
+
 TEST_F(WithMemoryNode, ItsCreditsThatLeakDoNotStarveTheConnection) {
   Connect();
   std::size_t sent = 0;
