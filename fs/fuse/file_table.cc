@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/libfuse.h"
+#include "transport/base/check.h"
+#include "transport/base/status.h"
 
 namespace oxmem::fs {
 namespace {
@@ -29,26 +31,40 @@ bool Later(const timespec& a, const timespec& b) {
 
 }  // namespace
 
-FileTable::FileTable(std::vector<File> files, const MountOptions& options)
-    : files_(std::move(files)), written_(files_.size()), attributes_(files_.size() + 1) {
-  const timespec now = ToTimespec(WallClockNs());
-  for (std::size_t i = 0; i < attributes_.size(); ++i) {
-    const mode_t all = i == 0 ? S_IFDIR | 0755 : S_IFREG | 0666;
-    mode_t mode = all & ~options.umask;
-    if (i != 0 && files_[i - 1].read_only) mode &= ~mode_t{0222};
-    attributes_[i] = {.mode = mode,
-                      .uid = options.uid,
-                      .gid = options.gid,
-                      .accessed = now,
-                      .modified = now,
-                      .changed = now};
-  }
+FileTable::FileTable(std::vector<File> files, std::unique_ptr<AttributeStore> store)
+    : files_(std::move(files)), store_(std::move(store)) {
+  OXMEM_CHECK(store_->size() == files_.size() + 1);
 }
 
-void FileTable::SetMode(std::size_t index, FileMode mode, int32_t backing_id, std::string reason) {
+absl::StatusOr<std::unique_ptr<FileTable>> FileTable::Create(std::vector<File> files,
+                                                             const MountOptions& options) {
+  OXMEM_ASSIGN_OR_RETURN(auto store, AttributeStore::Create(files.size() + 1));
+  const timespec now = ToTimespec(WallClockNs());
+  for (std::size_t i = 0; i < store->size(); ++i) {
+    const mode_t all = i == 0 ? S_IFDIR | 0755 : S_IFREG | 0666;
+    mode_t mode = all & ~options.umask;
+    if (i != 0 && files[i - 1].read_only) mode &= ~mode_t{0222};
+    store->Set(i, {.mode = mode,
+                   .uid = options.uid,
+                   .gid = options.gid,
+                   .accessed = now,
+                   .modified = now,
+                   .changed = now});
+  }
+  return std::make_unique<FileTable>(std::move(files), std::move(store));
+}
+
+void FileTable::SetMode(std::size_t index, FileMode mode, std::string reason) {
   files_[index].mode = mode;
-  files_[index].backing_id = backing_id;
   files_[index].mode_reason = std::move(reason);
+}
+
+void FileTable::SetPassthrough(std::size_t index, int32_t backing_id, uint64_t memory_device,
+                               uint64_t memory_inode) {
+  SetMode(index, FileMode::kPassthrough, "");
+  files_[index].backing_id = backing_id;
+  files_[index].memory_device = memory_device;
+  files_[index].memory_inode = memory_inode;
 }
 
 std::optional<std::size_t> FileTable::IndexOf(uint64_t inode) const {
@@ -70,8 +86,12 @@ bool FileTable::GetAttributes(uint64_t inode, struct stat* attributes) const {
   attributes->st_ino = inode;
   attributes->st_nlink = index.has_value() ? 1 : 2;
   attributes->st_blksize = 4096;
-  absl::MutexLock lock(&mutex_);
-  const Attributes& own = attributes_[index.has_value() ? *index + 1 : 0];
+  const std::size_t entry = index.has_value() ? *index + 1 : 0;
+  AttributeStore::Attributes own;
+  {
+    absl::MutexLock lock(&mutex_);
+    own = store_->Get(entry);
+  }
   attributes->st_mode = own.mode;
   attributes->st_uid = own.uid;
   attributes->st_gid = own.gid;
@@ -81,7 +101,7 @@ bool FileTable::GetAttributes(uint64_t inode, struct stat* attributes) const {
   if (!index.has_value()) return true;
   attributes->st_size = static_cast<off_t>(files_[*index].size_bytes);
   attributes->st_blocks = static_cast<blkcnt_t>((files_[*index].size_bytes + 511) / 512);
-  const timespec written = ToTimespec(written_[*index].ns.load(std::memory_order_relaxed));
+  const timespec written = ToTimespec(store_->written_ns(entry));
   if (Later(written, own.modified)) attributes->st_mtim = written;
   if (Later(written, own.changed)) attributes->st_ctim = written;
   return true;
@@ -91,8 +111,9 @@ int FileTable::SetAttributes(uint64_t inode, const struct stat& attributes, int 
   const auto index = IndexOf(inode);
   if (!index.has_value() && inode != kRootInode) return ENOENT;
   const timespec now = ToTimespec(WallClockNs());
+  const std::size_t entry = index.has_value() ? *index + 1 : 0;
   absl::MutexLock lock(&mutex_);
-  Attributes& own = attributes_[index.has_value() ? *index + 1 : 0];
+  AttributeStore::Attributes own = store_->Get(entry);
   if ((to_set & FUSE_SET_ATTR_MODE) != 0) {
     own.mode = (own.mode & S_IFMT) | (attributes.st_mode & 07777);
   }
@@ -103,15 +124,14 @@ int FileTable::SetAttributes(uint64_t inode, const struct stat& attributes, int 
   if ((to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0) {
     own.modified = (to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : attributes.st_mtim;
     // An older time than that of the last write is what the caller wants.
-    if (index.has_value()) written_[*index].ns.store(0, std::memory_order_relaxed);
+    store_->set_written_ns(entry, 0);
   }
   own.changed = now;
+  store_->Set(entry, own);
   return 0;
 }
 
-void FileTable::Touch(std::size_t index) {
-  written_[index].ns.store(WallClockNs(), std::memory_order_relaxed);
-}
+void FileTable::Touch(std::size_t index) { store_->set_written_ns(index + 1, WallClockNs()); }
 
 struct statvfs FileTable::Statistics() const {
   struct statvfs statistics {};

@@ -4,16 +4,17 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "fs/fuse/attribute_store.h"
 #include "fs/fuse/mount_options.h"
 #include "fs/volume/volume.h"
 
@@ -37,16 +38,27 @@ class FileTable {
     FileMode mode = FileMode::kPageCache;
     std::string mode_reason;  // why not passthrough; empty if it is
     int32_t backing_id = 0;   // of the kernel, for passthrough
+    // The file behind backing_id.
+    uint64_t memory_device = 0;
+    uint64_t memory_inode = 0;
   };
 
-  // Inode numbers are 2, 3, … in the order of the files.
-  FileTable(std::vector<File> files, const MountOptions& options);
+  // Inode numbers are 2, 3, … in the order of the files. `store` has an entry for the root and one
+  // for each file, and their attributes already.
+  FileTable(std::vector<File> files, std::unique_ptr<AttributeStore> store);
+  // The attributes are those of new files.
+  static absl::StatusOr<std::unique_ptr<FileTable>> Create(std::vector<File> files,
+                                                           const MountOptions& options);
 
   std::size_t size() const { return files_.size(); }
   const File& file(std::size_t index) const { return files_[index]; }
 
   // Before the first reactor starts.
-  void SetMode(std::size_t index, FileMode mode, int32_t backing_id, std::string reason);
+  void SetMode(std::size_t index, FileMode mode, std::string reason);
+  void SetPassthrough(std::size_t index, int32_t backing_id, uint64_t memory_device,
+                      uint64_t memory_inode);
+
+  const AttributeStore& attributes() const { return *store_; }
 
   static uint64_t InodeOf(std::size_t index) { return index + 2; }
   // The file of an inode number, if it is one.
@@ -69,24 +81,9 @@ class FileTable {
       std::size_t index, const std::string& health) const;
 
  private:
-  struct Attributes {
-    mode_t mode = 0;
-    uid_t uid = 0;
-    gid_t gid = 0;
-    timespec accessed{};
-    timespec modified{};
-    timespec changed{};
-  };
-  struct WriteTime {
-    WriteTime() = default;
-    WriteTime(WriteTime&& other) noexcept : ns(other.ns.load()) {}
-    std::atomic<int64_t> ns{0};  // of the last write, on the wall clock; 0 for none
-  };
-
   std::vector<File> files_;
-  std::vector<WriteTime> written_;
-  mutable absl::Mutex mutex_;
-  std::vector<Attributes> attributes_ ABSL_GUARDED_BY(mutex_);  // the root, then the files
+  mutable absl::Mutex mutex_;              // for Get and Set of the store
+  std::unique_ptr<AttributeStore> store_;  // the root, then the files
 };
 
 }  // namespace oxmem::fs

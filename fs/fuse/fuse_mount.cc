@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -18,10 +17,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/init_reply.h"
-#include "fs/fuse/kernel_abi.h"
 #include "fs/fuse/libfuse_log.h"
 #include "fs/fuse/mount_point.h"
-#include "fs/volume/mapped_volume.h"
+#include "fs/fuse/passthrough.h"
 #include "spdlog/spdlog.h"
 #include "transport/base/check.h"
 #include "transport/base/status.h"
@@ -66,33 +64,6 @@ FileTable::File FileOf(const MountFile& file, const Volume& volume, const MountO
           .persistent = info.persistent};
 }
 
-// Why the kernel could not read, write and map the region's memory by itself; OK if it could.
-absl::Status PassthroughPossible(const VolumeInfo& info, bool kernel_has_passthrough) {
-  OXMEM_RETURN_IF_ERROR(MappedVolume::Mappable(info));
-  if (info.local_memory->offset != 0) {
-    return absl::FailedPreconditionError("the region does not begin where its memory file begins");
-  }
-  const int seals = fcntl(info.local_memory->fd, F_GET_SEALS);
-  if (seals < 0 || (seals & F_SEAL_GROW) == 0) {
-    return absl::FailedPreconditionError(
-        "the region's memory is not sealed against growing, and writes past the end would extend "
-        "it");
-  }
-  if (!kernel_has_passthrough) {
-    return absl::FailedPreconditionError(
-        "this kernel has no FUSE passthrough (Linux 6.9 or later is needed)");
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<int32_t> OpenBacking(int fuse_fd, int memory_fd) {
-  kernel::BackingMap map{.fd = memory_fd, .flags = 0, .padding = 0};
-  const int id = ioctl(fuse_fd, kernel::kIoctlBackingOpen, &map);
-  if (id > 0) return id;
-  if (errno == EPERM) return ErrnoStatus(errno, "passthrough needs root (CAP_SYS_ADMIN)");
-  return ErrnoStatus(errno, "the kernel does not take the region's memory for passthrough");
-}
-
 absl::StatusOr<std::vector<std::byte>> ReadInitRequest(int fd) {
   pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
   const int timeout_ms = static_cast<int>(kHandshakePatience.nanoseconds() / 1000000);
@@ -106,16 +77,6 @@ absl::StatusOr<std::vector<std::byte>> ReadInitRequest(int fd) {
   return request;
 }
 
-absl::StatusOr<UniqueFd> CloneFuseFd(int fd) {
-  UniqueFd clone(open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  if (!clone.valid()) return ErrnoStatus(errno, "/dev/fuse");
-  auto original = static_cast<uint32_t>(fd);
-  if (ioctl(clone.get(), kernel::kIoctlClone, &original) != 0) {
-    return ErrnoStatus(errno, "/dev/fuse: a second descriptor for the mount");
-  }
-  return clone;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::Create(
@@ -123,31 +84,42 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::Create(
     std::vector<std::vector<std::unique_ptr<Volume>>> volumes) {
   OXMEM_CHECK(!volumes.empty());
   OXMEM_ASSIGN_OR_RETURN(options.directory, PrepareMountPoint(options.directory));
+  OXMEM_CHECK(volumes[0].size() == files.size());
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
     table.push_back(FileOf(files[i], *volumes[0][i], options));
   }
-  auto file_table = std::make_unique<FileTable>(std::move(table), options);
+  OXMEM_ASSIGN_OR_RETURN(auto file_table, FileTable::Create(std::move(table), options));
   std::unique_ptr<FuseMount> mount(new FuseMount(std::move(options), std::move(file_table)));
-  mount->ended_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!mount->ended_fd_.valid()) return ErrnoStatus(errno, "eventfd");
-  for (auto& own : volumes) {
-    OXMEM_CHECK(own.size() == files.size());
-    OXMEM_ASSIGN_OR_RETURN(auto reactor,
-                           Reactor::Create(mount->options_, mount->files_.get(), std::move(own)));
-    mount->reactors_.push_back(std::move(reactor));
-  }
+  OXMEM_RETURN_IF_ERROR(mount->MakeReactors(std::move(volumes)));
   OXMEM_RETURN_IF_ERROR(mount->Mount());
   OXMEM_RETURN_IF_ERROR(Annotate(mount->Handshake(), mount->options_.directory));
   return mount;
 }
 
-absl::Status FuseMount::Mount() {
+absl::Status FuseMount::MakeReactors(std::vector<std::vector<std::unique_ptr<Volume>>> volumes) {
+  ended_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!ended_fd_.valid()) return ErrnoStatus(errno, "eventfd");
+  for (auto& own : volumes) {
+    OXMEM_CHECK(own.size() == files_->size());
+    OXMEM_ASSIGN_OR_RETURN(auto reactor, Reactor::Create(options_, files_.get(), std::move(own)));
+    reactors_.push_back(std::move(reactor));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::MakeSessions() {
   LibfuseLog log;
   const std::vector<std::string> arguments = SessionArguments(options_);
   for (auto& reactor : reactors_) {
     OXMEM_RETURN_IF_ERROR(Annotate(reactor->MakeSession(arguments), log.last()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::Mount() {
+  OXMEM_RETURN_IF_ERROR(MakeSessions());
+  LibfuseLog log;
   fuse_session* session = reactors_[0]->session();
   if (fuse_session_mount(session, options_.directory.c_str()) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -160,7 +132,7 @@ absl::Status FuseMount::Mount() {
 
 absl::Status FuseMount::Handshake() {
   const int fd = reactors_[0]->fuse_fd();
-  OXMEM_ASSIGN_OR_RETURN(const auto request, ReadInitRequest(fd));
+  OXMEM_ASSIGN_OR_RETURN(auto request, ReadInitRequest(fd));
   OXMEM_ASSIGN_OR_RETURN(const InitReply reply, InitReply::FromRequest(request));
   OXMEM_RETURN_IF_ERROR(reactors_[0]->Initialize(request, reply, true));
   for (std::size_t i = 1; i < reactors_.size(); ++i) {
@@ -168,13 +140,15 @@ absl::Status FuseMount::Handshake() {
     OXMEM_RETURN_IF_ERROR(reactors_[i]->Attach(clone.Release()));
     OXMEM_RETURN_IF_ERROR(reactors_[i]->Initialize(request, reply, false));
   }
-  return ChooseModes(reply.kernel_has_passthrough());
+  OXMEM_RETURN_IF_ERROR(ChooseModes(reply.kernel_has_passthrough()));
+  survives_its_server_ = reply.kernel_has_resend();
+  return WriteRecord(std::move(request));
 }
 
 absl::Status FuseMount::ChooseModes(bool kernel_has_passthrough) {
   for (std::size_t i = 0; i < files_->size(); ++i) {
     if (options_.dax == Dax::kNever) {
-      files_->SetMode(i, FileMode::kDirect, 0, "dax=never");
+      files_->SetMode(i, FileMode::kDirect, "dax=never");
       continue;
     }
     const VolumeInfo& info = reactors_[0]->volume(i).info();
@@ -186,12 +160,14 @@ absl::Status FuseMount::ChooseModes(bool kernel_has_passthrough) {
       backing = possible;
     }
     if (backing.ok()) {
-      files_->SetMode(i, FileMode::kPassthrough, *backing, "");
+      struct stat memory {};
+      if (fstat(info.local_memory->fd, &memory) != 0) return ErrnoStatus(errno, "region memory");
+      files_->SetPassthrough(i, *backing, memory.st_dev, memory.st_ino);
     } else if (options_.dax == Dax::kAlways) {
       return absl::FailedPreconditionError(absl::StrCat("dax=always: ", files_->file(i).name, ": ",
                                                         std::string(backing.status().message())));
     } else {
-      files_->SetMode(i, FileMode::kPageCache, 0, std::string(backing.status().message()));
+      files_->SetMode(i, FileMode::kPageCache, std::string(backing.status().message()));
     }
   }
   return absl::OkStatus();
@@ -207,6 +183,7 @@ absl::Status FuseMount::Start() {
     reactor->SetPeers(std::move(peers));
   }
   running_ = reactors_.size();
+  if (taken_over_) AskAgain();
   for (auto& reactor : reactors_) {
     threads_.emplace_back([this, own = reactor.get()] {
       own->Run();
@@ -215,7 +192,7 @@ absl::Status FuseMount::Start() {
       (void)!write(ended_fd_.get(), &one, sizeof one);
     });
   }
-  RaiseReadAhead();
+  if (!taken_over_) RaiseReadAhead();
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const FileTable::File& file = files_->file(i);
     spdlog::info("{}/{}: {} ({} bytes), {}{}", options_.directory, file.name, file.provider,

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "fs/fuse/file_table.h"
 #include "fs/fuse/mount_options.h"
+#include "fs/fuse/mount_record.h"
 #include "fs/fuse/reactor.h"
 #include "fs/volume/volume.h"
 #include "transport/base/unique_fd.h"
@@ -27,6 +29,20 @@ class FuseMount {
       MountOptions options, std::vector<MountFile> files,
       std::vector<std::vector<std::unique_ptr<Volume>>> volumes);
 
+  // Goes on with a mount that another process made and does not serve any more: files that are open
+  // in it stay open, and what that process left unanswered is answered by this one. The options and
+  // files are those of the record (CheckTakeOver). Kept of `options` is only what the kernel does
+  // not know. On an error the mount is as it was.
+  static absl::StatusOr<std::unique_ptr<FuseMount>> TakeOver(
+      MountOptions options, std::vector<MountFile> files,
+      std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live);
+
+  // Whether TakeOver would be of the same files; otherwise what differs. `volumes` are those of one
+  // reactor, or none for a look at the words alone.
+  static absl::Status CheckTakeOver(const MountRecord& record, const MountOptions& options,
+                                    const std::vector<MountFile>& files,
+                                    std::span<const std::unique_ptr<Volume>> volumes);
+
   // Detaches and ends the reactors if that has not happened.
   ~FuseMount();
   FuseMount(const FuseMount&) = delete;
@@ -42,6 +58,18 @@ class FuseMount {
   // detached, and the status names who used it; their further accesses fail.
   absl::Status Shutdown();
 
+  // Stops serving and leaves the mount to a successor, who gets the requests that are not answered;
+  // those under way are given a moment to end, and all the time they need on a kernel that does
+  // not give requests twice.
+  void Leave();
+
+  // For a LiveMount: the descriptors belong to the mount.
+  int record_fd() const { return record_fd_.get(); }
+  int attributes_fd() const { return files_->attributes().fd(); }
+  std::vector<int> fuse_fds() const;
+  // Whether a successor can take over from a process that was killed.
+  bool survives_its_server() const { return survives_its_server_; }
+
   const MountOptions& options() const { return options_; }
   const FileTable& files() const { return *files_; }
 
@@ -49,9 +77,15 @@ class FuseMount {
   FuseMount(MountOptions options, std::unique_ptr<FileTable> files)
       : options_(std::move(options)), files_(std::move(files)) {}
 
+  absl::Status MakeReactors(std::vector<std::vector<std::unique_ptr<Volume>>> volumes);
+  absl::Status MakeSessions();
   absl::Status Mount();
   absl::Status Handshake();
   absl::Status ChooseModes(bool kernel_has_passthrough);
+  absl::Status WriteRecord(std::vector<std::byte> init_request);
+  absl::Status Adopt(const MountRecord& record, std::vector<UniqueFd> fuse_fds);
+  absl::Status AdoptModes(const MountRecord& record);
+  void AskAgain();
   void RaiseReadAhead() const;
   void Join();
 
@@ -61,7 +95,11 @@ class FuseMount {
   std::vector<std::thread> threads_;
   std::atomic<std::size_t> running_{0};
   UniqueFd ended_fd_;
+  UniqueFd record_fd_;
+  std::vector<UniqueFd> surplus_fds_;  // of a mount taken over from more reactors
   bool mounted_ = false;
+  bool taken_over_ = false;
+  bool survives_its_server_ = false;
 };
 
 }  // namespace oxmem::fs

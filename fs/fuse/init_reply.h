@@ -22,6 +22,9 @@ class InitReply {
 
   bool kernel_has_passthrough() const { return (offered2_ & kernel::kFlags2Passthrough) != 0; }
 
+  // Whether it gives requests again that a process took and died with.
+  bool kernel_has_resend() const { return (offered2_ & kernel::kFlags2HasResend) != 0; }
+
   // Changes libfuse's answer in place, if it is one that succeeded. True if it did.
   bool Extend(std::span<std::byte> answer) const;
 

@@ -17,6 +17,10 @@ inline constexpr uint32_t kFlags2DirectIoAllowMmap = 1u << (36 - 32);
 inline constexpr uint32_t kFlags2Passthrough = 1u << (37 - 32);
 inline constexpr uint32_t kOpenPassthrough = 1u << 7;
 
+// Also 7.40 (Linux 6.9): requests that were read and not answered come again.
+inline constexpr uint32_t kFlags2HasResend = 1u << (39 - 32);
+inline constexpr int32_t kNotifyResend = 7;
+
 // The word behind flags2 in fuse_init_out, which 7.38 calls unused[0] and 7.40 max_stack_depth.
 inline constexpr std::size_t kMaxStackDepthOffset =
     offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);

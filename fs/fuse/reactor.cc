@@ -1,5 +1,6 @@
 #include "fs/fuse/reactor.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
@@ -26,6 +27,7 @@ namespace {
 constexpr std::size_t kSlots = 64;
 constexpr std::size_t kRegisteredSlots = 32;
 constexpr std::size_t kLargestBurst = 32;
+constexpr Duration kHandOverPatience = Duration::Seconds(1);
 constexpr uint64_t kWake = ~uint64_t{0};
 constexpr uint64_t kRequests = kWake - 1;  // other epoll numbers are those of volumes
 
@@ -110,10 +112,12 @@ absl::Status Reactor::Attach(int fuse_fd) {
   const int error = fuse_session_custom_io(session_, &io, fuse_fd);
   if (error != 0) return ErrnoStatus(-error, "libfuse: custom I/O");
   fuse_fd_ = fuse_fd;
-  if (blocking_) return absl::OkStatus();
-  const int flags = fcntl(fuse_fd, F_GETFL);
-  if (fcntl(fuse_fd, F_SETFL, flags | O_NONBLOCK) != 0) return ErrnoStatus(errno, "/dev/fuse");
-  WatchRequests(true);
+  // Whoever had the descriptor before us may have set it otherwise.
+  const int flags = fcntl(fuse_fd, F_GETFL) & ~O_NONBLOCK;
+  if (fcntl(fuse_fd, F_SETFL, flags | (blocking_ ? 0 : O_NONBLOCK)) != 0) {
+    return ErrnoStatus(errno, "/dev/fuse");
+  }
+  if (!blocking_) WatchRequests(true);
   return absl::OkStatus();
 }
 
@@ -135,9 +139,12 @@ absl::Status Reactor::Initialize(std::span<const std::byte> request, const InitR
 
 ssize_t Reactor::WriteAnswer(std::span<iovec> pieces) {
   if (init_reply_ != nullptr && pieces.size() == 2) {
-    const bool extended =
-        init_reply_->Extend({static_cast<std::byte*>(pieces[1].iov_base), pieces[1].iov_len});
-    if (extended) init_reply_ = nullptr;
+    const std::span<std::byte> answer(static_cast<std::byte*>(pieces[1].iov_base),
+                                      pieces[1].iov_len);
+    if (init_reply_->Extend(answer)) {
+      init_reply_ = nullptr;
+      init_answer_.assign(answer.begin(), answer.end());
+    }
     if (!answer_init_) return static_cast<ssize_t>(pieces[0].iov_len + pieces[1].iov_len);
   }
   return writev(fuse_fd_, pieces.data(), static_cast<int>(pieces.size()));
@@ -223,6 +230,7 @@ void Reactor::Run() {
   } else {
     RunPolling();
   }
+  if (leave_.load(std::memory_order_relaxed) && !unmounted_) HandOver();
   FinishWaiting();
 }
 
@@ -269,9 +277,9 @@ Instant Reactor::NextDeadline() const {
   return next;
 }
 
-void Reactor::Sleep() {
-  WatchRequests(!blocking_ && slots_->available());
-  const Instant until = NextDeadline();
+void Reactor::Sleep(Instant latest) {
+  WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
+  const Instant until = std::min(NextDeadline(), latest);
   timespec patience{};
   if (!until.is_never()) {
     const int64_t ns = std::max<int64_t>(0, (until - Now()).nanoseconds());
@@ -310,6 +318,30 @@ void Reactor::FinishWaiting() {
       if (!volume->Poll()) usleep(100);
     }
   }
+}
+
+void Reactor::HandOver() {
+  const bool answer_all = answer_all_.load(std::memory_order_relaxed);
+  const Instant latest = answer_all ? Instant::Never() : Now() + kHandOverPatience;
+  while (!waiting_.empty() && Now() < latest) {
+    if (PollVolumes()) continue;
+    ExpireOverdue(Now());
+    bool armed = !waiting_.empty();
+    for (auto& volume : volumes_) armed &= volume->Arm();
+    if (armed) Sleep(latest);
+  }
+  while (!waiting_.empty()) {
+    RequestSlot& slot = *waiting_.front();
+    waiting_.Remove(slot);
+    fuse_reply_none(std::exchange(slot.request, nullptr));
+    volumes_[slot.file]->Cancel(slot);
+  }
+}
+
+void Reactor::Leave(bool answer_all) {
+  answer_all_.store(answer_all, std::memory_order_relaxed);
+  leave_.store(true, std::memory_order_relaxed);
+  Stop();
 }
 
 void Reactor::Stop() {

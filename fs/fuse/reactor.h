@@ -51,6 +51,8 @@ class Reactor final : private IoListener {
   // Gives libfuse the kernel's FUSE_INIT. Only one reactor's answer goes to the kernel.
   absl::Status Initialize(std::span<const std::byte> request, const InitReply& reply,
                           bool answer_kernel);
+  // What the kernel was told, or would have been.
+  const std::vector<std::byte>& init_answer() const { return init_answer_; }
 
   // The others of the mount, for interrupts of requests that this one does not have.
   void SetPeers(std::vector<Reactor*> peers) { peers_ = std::move(peers); }
@@ -60,6 +62,9 @@ class Reactor final : private IoListener {
 
   // From any thread. A reactor that waits in read needs a signal besides to notice.
   void Stop();
+  // The same, but what is not answered yet is left to whoever serves the mount next: after a
+  // moment, or never if `answer_all`.
+  void Leave(bool answer_all);
   bool waits_in_read() const { return blocking_; }
 
   // For operation handlers: on the reactor's thread, within a request.
@@ -90,8 +95,9 @@ class Reactor final : private IoListener {
   void RunBlocking();
   void RunPolling();
   void FinishWaiting();
-  // Sleeps until a descriptor or a deadline has something for us.
-  void Sleep();
+  void HandOver();
+  // Sleeps until a descriptor or a deadline has something for us, at most until `latest`.
+  void Sleep(Instant latest = Instant::Never());
   void WatchRequests(bool on);
   Instant NextDeadline() const;
 
@@ -119,6 +125,7 @@ class Reactor final : private IoListener {
 
   const InitReply* init_reply_ = nullptr;  // while FUSE_INIT is being answered
   bool answer_init_ = false;
+  std::vector<std::byte> init_answer_;
 
   RequestSlot* current_ = nullptr;  // of the request that is being dispatched
   WaitingList waiting_;             // answered later, by deadline
@@ -127,6 +134,8 @@ class Reactor final : private IoListener {
   std::size_t burst_ = 1;  // requests to read before the volumes are polled
   bool unmounted_ = false;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> leave_{false};
+  std::atomic<bool> answer_all_{false};
   LogLimiter log_limiter_;
 
   std::vector<Reactor*> peers_;

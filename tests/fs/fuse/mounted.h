@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -10,11 +11,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +30,7 @@
 #include "transport/api/source.h"
 #include "transport/base/unique_fd.h"
 #include "transport/local/memory_source.h"
+#include "transport/local/unix_socket.h"
 
 namespace oxmem::fs {
 
@@ -52,6 +56,31 @@ enum class Over {
   kMappedMemory,
   kChannel,
   kAwkwardChannel,  // aligned, with few and small requests, not memory of this host
+  kStuckChannel,    // starts writes and never ends them
+};
+
+// Takes writes and does nothing with them; says so on a descriptor.
+class StuckVolume final : public ForwardingVolume {
+ public:
+  StuckVolume(std::unique_ptr<Volume> beneath, int stuck_fd)
+      : ForwardingVolume(std::move(beneath)), stuck_fd_(stuck_fd), event_fd_(eventfd(0, 0)) {}
+
+  void Start(IoOp& op) override {
+    if (op.kind != IoKind::kWrite) return beneath().Start(op);
+    stuck_.push_back(&op);
+    EXPECT_EQ(eventfd_write(stuck_fd_, 1), 0);
+  }
+  void Cancel(IoOp& op) override {
+    stuck_.erase(std::find(stuck_.begin(), stuck_.end(), &op));
+    op.Finish(transport::Code::kTimedOut, 0);
+  }
+  int event_fd() const override { return event_fd_.get(); }
+  std::size_t in_flight() const override { return beneath().in_flight() + stuck_.size(); }
+
+ private:
+  int stuck_fd_;
+  UniqueFd event_fd_;
+  std::vector<IoOp*> stuck_;
 };
 
 inline std::unique_ptr<Volume> MemoryVolume(const transport::MemorySource& memory, Over over) {
@@ -62,7 +91,7 @@ inline std::unique_ptr<Volume> MemoryVolume(const transport::MemorySource& memor
             .alignment_bytes = 64, .largest_request_bytes = 65536, .depth = 16}));
   }
   std::unique_ptr<Volume> volume = std::make_unique<RemoteVolume>(memory.OpenChannel());
-  if (over == Over::kChannel) return volume;
+  if (over != Over::kMappedMemory) return volume;
   auto mapped = MappedVolume::Create(std::move(volume));
   EXPECT_TRUE(mapped.ok()) << mapped.status();
   return *std::move(mapped);
@@ -72,22 +101,13 @@ inline std::unique_ptr<Volume> MemoryVolume(const transport::MemorySource& memor
 // serves itself could not be killed. The server ends with the test.
 class Mounted {
  public:
-  explicit Mounted(MountOptions options, Over over = Over::kMappedMemory,
-                   std::size_t reactors = 1) {
-    options.directory = directory_.path();
-    options.device_name = "mem:?size=4M";
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    server_ = fork();
-    if (server_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      close(ends[0]);
-      Serve(ends[1], options, over, reactors);
-      _exit(0);
-    }
-    close(ends[1]);
-    control_.Reset(ends[0]);
-    error_ = Receive();
+  explicit Mounted(MountOptions options, Over over = Over::kMappedMemory, std::size_t reactors = 1)
+      : options_(std::move(options)),
+        over_(over),
+        memory_(*transport::MemorySource::Create(*transport::ParseSource("mem:?size=4M"))) {
+    options_.directory = directory_.path();
+    options_.device_name = "mem:?size=4M";
+    StartServer(reactors, {});
   }
   ~Mounted() {
     control_.Reset();
@@ -119,33 +139,110 @@ class Mounted {
     kill(server_, SIGKILL);
     waitpid(server_, nullptr, 0);
   }
+  // The server stops and leaves the mount.
+  void Leave() {
+    EXPECT_EQ(send(control_.get(), "leave", 5, 0), 5);
+    EXPECT_EQ(Receive(), "left");
+    waitpid(server_, nullptr, 0);
+  }
+  // What keeps the mount alive without its server.
+  LiveMount Life() {
+    EXPECT_EQ(send(control_.get(), "life", 4, 0), 4);
+    LiveMount live;
+    for (UniqueFd fd; (fd = ReceiveFd()).valid();) {
+      if (!live.record.valid()) {
+        live.record = std::move(fd);
+      } else if (!live.attributes.valid()) {
+        live.attributes = std::move(fd);
+      } else {
+        live.fuse_fds.push_back(std::move(fd));
+      }
+    }
+    return live;
+  }
+  // Another server, after the end of the first; what it said.
+  std::string Continue(LiveMount live, std::size_t reactors = 1) {
+    StartServer(reactors, std::move(live));
+    return error_;
+  }
+  MountOptions& options() { return options_; }
+  // Of the next server.
+  void SetOver(Over over) { over_ = over; }
+  // Until a server over a stuck channel has read a write.
+  void WaitUntilStuck() {
+    eventfd_t count = 0;
+    EXPECT_EQ(eventfd_read(stuck_fd_.get(), &count), 0);
+  }
 
  private:
+  void StartServer(std::size_t reactors, std::optional<LiveMount> live) {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    server_ = fork();
+    if (server_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      close(ends[0]);
+      Serve(ends[1], reactors, std::move(live));
+      _exit(0);
+    }
+    close(ends[1]);
+    control_.Reset(ends[0]);
+    error_ = Receive();
+  }
+
   std::string Receive() {
     char text[4096];
     const ssize_t bytes = recv(control_.get(), text, sizeof text, 0);
     return bytes <= 0 ? "the server is gone"
                       : std::string(text, static_cast<std::size_t>(bytes) - 1);
   }
+  UniqueFd ReceiveFd() {
+    UniqueFd fd;
+    std::byte byte;
+    std::size_t length = 0;
+    EXPECT_EQ(transport::ReceivePacket(control_.get(), {&byte, 1}, &length, &fd),
+              transport::Received::kPacket);
+    return fd;
+  }
 
   static void Answer(int control, std::string text) {
     send(control, text.c_str(), text.size() + 1, MSG_NOSIGNAL);
   }
 
-  static void Serve(int control, const MountOptions& options, Over over, std::size_t reactors) {
-    auto source = transport::ParseSource("mem:?size=4M");
-    auto memory = transport::MemorySource::Create(*source);
+  static void SendLife(int control, const FuseMount& mount) {
+    std::vector<int> fds = mount.fuse_fds();
+    fds.insert(fds.begin(), {mount.record_fd(), mount.attributes_fd()});
+    fds.push_back(-1);
+    const std::byte byte{};
+    for (const int fd : fds) EXPECT_TRUE(transport::SendPacket(control, {&byte, 1}, fd).ok());
+  }
+
+  void Serve(int control, std::size_t reactors, std::optional<LiveMount> live) {
     std::vector<std::vector<std::unique_ptr<Volume>>> volumes(reactors);
-    for (auto& own : volumes) own.push_back(MemoryVolume(*memory, over));
-    auto mount = FuseMount::Create(options, {{"data", "mem:?size=4M"}}, std::move(volumes));
+    for (auto& own : volumes) {
+      own.push_back(MemoryVolume(memory_, over_));
+      if (over_ != Over::kStuckChannel) continue;
+      own[0] = std::make_unique<StuckVolume>(std::move(own[0]), stuck_fd_.get());
+    }
+    std::vector<MountFile> files = {{"data", "mem:?size=4M"}};
+    auto mount = live.has_value()
+                     ? FuseMount::TakeOver(options_, files, std::move(volumes), *std::move(live))
+                     : FuseMount::Create(options_, files, std::move(volumes));
     absl::Status status = mount.ok() ? (*mount)->Start() : mount.status();
     Answer(control, std::string(status.message()));
-    char command[16];
+    char text[16];
     while (status.ok()) {
-      const ssize_t bytes = recv(control, command, sizeof command, 0);
+      const ssize_t bytes = recv(control, text, sizeof text, 0);
       if (bytes <= 0) return;
-      if (command[0] == 's') {
+      const std::string command(text, static_cast<std::size_t>(bytes));
+      if (command == "shutdown") {
         Answer(control, std::string((*mount)->Shutdown().message()));
+      } else if (command == "life") {
+        SendLife(control, **mount);
+      } else if (command == "leave") {
+        (*mount)->Leave();
+        Answer(control, "left");
+        return;
       } else {
         pollfd ended{.fd = (*mount)->ended_fd(), .events = POLLIN, .revents = 0};
         Answer(control, poll(&ended, 1, 20000) == 1 ? "ended" : "still there");
@@ -154,6 +251,10 @@ class Mounted {
   }
 
   TemporaryDirectory directory_;
+  MountOptions options_;
+  Over over_;
+  transport::MemorySource memory_;
+  UniqueFd stuck_fd_{eventfd(0, EFD_CLOEXEC)};
   pid_t server_ = 0;
   UniqueFd control_;
   std::string error_;

@@ -1,0 +1,66 @@
+#ifndef FS_FUSE_ATTRIBUTE_STORE_H_
+#define FS_FUSE_ATTRIBUTE_STORE_H_
+
+#include <sys/types.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::fs {
+
+// Owner, mode and times of a mount's root and files, in a memory file: they stay when the process
+// that serves the mount dies at any moment, and the next one goes on with them.
+//
+// Set and Get of one entry are not called at once; the write times take any thread. The caller
+// knows that no two processes use one store at the same time.
+class AttributeStore {
+ public:
+  struct Attributes {
+    mode_t mode = 0;
+    uid_t uid = 0;
+    gid_t gid = 0;
+    timespec accessed{};
+    timespec modified{};
+    timespec changed{};
+  };
+
+  static absl::StatusOr<std::unique_ptr<AttributeStore>> Create(std::size_t entries);
+  // One that another process made; an error if it has another number of entries.
+  static absl::StatusOr<std::unique_ptr<AttributeStore>> Adopt(UniqueFd fd, std::size_t entries);
+  ~AttributeStore();
+  AttributeStore(const AttributeStore&) = delete;
+  AttributeStore& operator=(const AttributeStore&) = delete;
+
+  int fd() const { return fd_.get(); }
+  std::size_t size() const { return entries_; }
+
+  Attributes Get(std::size_t entry) const;
+  void Set(std::size_t entry, const Attributes& attributes);
+
+  // When the file was last written, in ns on the wall clock; 0 for never.
+  int64_t written_ns(std::size_t entry) const;
+  void set_written_ns(std::size_t entry, int64_t ns);
+
+ private:
+  using Word = std::atomic<int64_t>;
+  static_assert(Word::is_always_lock_free);
+
+  AttributeStore(UniqueFd fd, void* memory, std::size_t entries);
+  // The words of an entry: which copy holds, the time of the last write, two copies.
+  std::span<Word> WordsOf(std::size_t entry) const;
+
+  UniqueFd fd_;
+  Word* words_;
+  std::size_t entries_;
+};
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_ATTRIBUTE_STORE_H_

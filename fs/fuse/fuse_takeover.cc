@@ -1,0 +1,207 @@
+// The half of a mount that lets one process go on where another one ended.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/fuse/fuse_mount.h"
+#include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/passthrough.h"
+#include "spdlog/spdlog.h"
+#include "transport/base/check.h"
+#include "transport/base/status.h"
+
+namespace oxmem::fs {
+namespace {
+
+const char* DaxName(Dax dax) {
+  switch (dax) {
+    case Dax::kAuto:
+      return "auto";
+    case Dax::kAlways:
+      return "always";
+    case Dax::kNever:
+      return "never";
+  }
+  return "";
+}
+
+// What the kernel was told at mounting, or what programs may have looked at since.
+std::string LastingOptions(const MountOptions& options) {
+  return absl::StrCat(options.read_only ? "ro" : "rw", ",dax=", DaxName(options.dax),
+                      options.allow_other ? ",allow_other" : "");
+}
+
+absl::Status Differs(const MountRecord& record, const std::string& what) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(record.directory, ": cannot be taken over: ", what));
+}
+
+FileTable::File FileOf(const MountRecord::File& kept, const Volume& volume) {
+  return {.name = kept.name,
+          .source = kept.source,
+          .provider = volume.name(),
+          .size_bytes = kept.size_bytes,
+          .block_bytes = volume.info().block_bytes,
+          .read_only = kept.read_only,
+          .persistent = volume.info().persistent};
+}
+
+}  // namespace
+
+absl::Status FuseMount::WriteRecord(std::vector<std::byte> init_request) {
+  MountRecord record{.directory = options_.directory,
+                     .options = LastingOptions(options_),
+                     .init_request = std::move(init_request),
+                     .init_answer = reactors_[0]->init_answer(),
+                     .files = {}};
+  for (std::size_t i = 0; i < files_->size(); ++i) {
+    const FileTable::File& file = files_->file(i);
+    record.files.push_back({.name = file.name,
+                            .source = file.source,
+                            .size_bytes = file.size_bytes,
+                            .read_only = file.read_only,
+                            .mode = file.mode,
+                            .mode_reason = file.mode_reason,
+                            .backing_id = file.backing_id,
+                            .memory_device = file.memory_device,
+                            .memory_inode = file.memory_inode});
+  }
+  OXMEM_ASSIGN_OR_RETURN(record_fd_, WriteMountRecord(record));
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::CheckTakeOver(const MountRecord& record, const MountOptions& options,
+                                      const std::vector<MountFile>& files,
+                                      std::span<const std::unique_ptr<Volume>> volumes) {
+  if (record.options != LastingOptions(options)) {
+    return Differs(record, absl::StrCat("its options are ", record.options, ", not ",
+                                        LastingOptions(options)));
+  }
+  if (record.files.size() != files.size()) {
+    return Differs(record,
+                   absl::StrCat("it has ", record.files.size(), " files, not ", files.size()));
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const MountRecord::File& kept = record.files[i];
+    if (kept.name != files[i].name || kept.source != files[i].source) {
+      return Differs(record, absl::StrCat("a file of it is ", kept.name, " of ", kept.source,
+                                          ", not ", files[i].name, " of ", files[i].source));
+    }
+    if (volumes.empty()) continue;
+    const VolumeInfo& info = volumes[i]->info();
+    if (kept.size_bytes != info.size_bytes || (info.read_only && !kept.read_only)) {
+      return Differs(record, absl::StrCat(kept.name, " has ", kept.size_bytes, " bytes there and ",
+                                          info.size_bytes, info.read_only ? " read-only" : "",
+                                          " at the source now"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::TakeOver(
+    MountOptions options, std::vector<MountFile> files,
+    std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live) {
+  OXMEM_CHECK(!volumes.empty());
+  OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(live.record.get()));
+  OXMEM_RETURN_IF_ERROR(CheckTakeOver(record, options, files, volumes[0]));
+  std::vector<FileTable::File> table;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    table.push_back(FileOf(record.files[i], *volumes[0][i]));
+  }
+  OXMEM_ASSIGN_OR_RETURN(auto store,
+                         AttributeStore::Adopt(std::move(live.attributes), table.size() + 1));
+  auto file_table = std::make_unique<FileTable>(std::move(table), std::move(store));
+  std::unique_ptr<FuseMount> mount(new FuseMount(std::move(options), std::move(file_table)));
+  mount->record_fd_ = std::move(live.record);
+  OXMEM_RETURN_IF_ERROR(mount->MakeReactors(std::move(volumes)));
+  OXMEM_RETURN_IF_ERROR(mount->MakeSessions());
+  OXMEM_RETURN_IF_ERROR(mount->Adopt(record, std::move(live.fuse_fds)));
+  return mount;
+}
+
+absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> fuse_fds) {
+  if (fuse_fds.empty()) return Differs(record, "its descriptor is missing");
+  OXMEM_ASSIGN_OR_RETURN(const InitReply reply, InitReply::FromRequest(record.init_request));
+  // Clones are made before the first descriptor is given away.
+  while (fuse_fds.size() < reactors_.size()) {
+    OXMEM_ASSIGN_OR_RETURN(UniqueFd clone, CloneFuseFd(fuse_fds[0].get()));
+    fuse_fds.push_back(std::move(clone));
+  }
+  for (std::size_t i = 0; i < reactors_.size(); ++i) {
+    OXMEM_RETURN_IF_ERROR(reactors_[i]->Attach(fuse_fds[i].Release()));
+    OXMEM_RETURN_IF_ERROR(reactors_[i]->Initialize(record.init_request, reply, false));
+    if (reactors_[i]->init_answer() != record.init_answer) {
+      return Differs(record,
+                     "this version of oxmem or libfuse agrees on something else with the "
+                     "kernel than the one that made the mount; mount it anew");
+    }
+  }
+  for (std::size_t i = reactors_.size(); i < fuse_fds.size(); ++i) {
+    surplus_fds_.push_back(std::move(fuse_fds[i]));
+  }
+  OXMEM_RETURN_IF_ERROR(AdoptModes(record));
+  survives_its_server_ = reply.kernel_has_resend();
+  taken_over_ = true;
+  mounted_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::AdoptModes(const MountRecord& record) {
+  bool changed = false;
+  for (std::size_t i = 0; i < files_->size(); ++i) {
+    const MountRecord::File& kept = record.files[i];
+    if (kept.mode != FileMode::kPassthrough) {
+      files_->SetMode(i, kept.mode, kept.mode_reason);
+      continue;
+    }
+    const VolumeInfo& info = reactors_[0]->volume(i).info();
+    const absl::Status possible = PassthroughPossible(info, true);
+    if (!possible.ok()) return Differs(record, std::string(possible.message()));
+    struct stat memory {};
+    if (fstat(info.local_memory->fd, &memory) != 0) return ErrnoStatus(errno, "region memory");
+    if (memory.st_dev == kept.memory_device && memory.st_ino == kept.memory_inode) {
+      files_->SetPassthrough(i, kept.backing_id, kept.memory_device, kept.memory_inode);
+      continue;
+    }
+    // The node was replaced meanwhile. Files that are open keep the memory that they were opened
+    // on, and the kernel wants one memory for all that are open at once.
+    OXMEM_ASSIGN_OR_RETURN(const int32_t backing,
+                           OpenBacking(reactors_[0]->fuse_fd(), info.local_memory->fd));
+    files_->SetPassthrough(i, backing, memory.st_dev, memory.st_ino);
+    changed = true;
+    spdlog::warn("{}/{}: the node has other memory now; files that are open still use the old one",
+                 options_.directory, kept.name);
+  }
+  return changed ? WriteRecord(record.init_request) : absl::OkStatus();
+}
+
+void FuseMount::AskAgain() {
+  fuse_out_header resend{.len = sizeof resend, .error = kernel::kNotifyResend, .unique = 0};
+  if (survives_its_server_ &&
+      write(reactors_[0]->fuse_fd(), &resend, sizeof resend) != sizeof resend) {
+    spdlog::error("{}: the kernel does not give again what was not answered: {}",
+                  options_.directory, std::strerror(errno));
+  }
+  // Only now: what was read from them and not answered would fail with them.
+  surplus_fds_.clear();
+}
+
+std::vector<int> FuseMount::fuse_fds() const {
+  std::vector<int> fds;
+  for (const auto& reactor : reactors_) fds.push_back(reactor->fuse_fd());
+  return fds;
+}
+
+void FuseMount::Leave() {
+  mounted_ = false;
+  for (auto& reactor : reactors_) reactor->Leave(/*answer_all=*/!survives_its_server_);
+  Join();
+  reactors_.clear();
+}
+
+}  // namespace oxmem::fs

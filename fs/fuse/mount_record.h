@@ -1,0 +1,60 @@
+#ifndef FS_FUSE_MOUNT_RECORD_H_
+#define FS_FUSE_MOUNT_RECORD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "fs/fuse/mount_options.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::fs {
+
+// What a process must know to go on with a mount that another one made: what was agreed with the
+// kernel, and what the kernel was told of each file. Fixed once the mount answers.
+struct MountRecord {
+  struct File {
+    std::string name;
+    std::string source;
+    uint64_t size_bytes = 0;
+    bool read_only = false;
+    FileMode mode = FileMode::kPageCache;
+    std::string mode_reason;
+    int32_t backing_id = 0;      // the kernel's number; it lives as long as the mount
+    uint64_t memory_device = 0;  // of the file behind backing_id
+    uint64_t memory_inode = 0;
+
+    bool operator==(const File&) const = default;
+  };
+
+  std::string directory;
+  std::string options;  // those that a successor must have too, as text
+  std::vector<std::byte> init_request;
+  std::vector<std::byte> init_answer;
+  std::vector<File> files;
+
+  bool operator==(const MountRecord&) const = default;
+};
+
+std::vector<std::byte> EncodeMountRecord(const MountRecord& record);
+// The bytes may be of any origin.
+absl::StatusOr<MountRecord> DecodeMountRecord(std::span<const std::byte> bytes);
+
+// The same in a memory file that nobody can change any more.
+absl::StatusOr<UniqueFd> WriteMountRecord(const MountRecord& record);
+absl::StatusOr<MountRecord> ReadMountRecord(int fd);
+
+// A mount's life: as long as somebody has these, the mount and the files opened in it stay, and
+// whoever has them can serve it.
+struct LiveMount {
+  UniqueFd record;                 // a MountRecord
+  UniqueFd attributes;             // an AttributeStore
+  std::vector<UniqueFd> fuse_fds;  // of the reactors; the first is that of the mount itself
+};
+
+}  // namespace oxmem::fs
+
+#endif  // FS_FUSE_MOUNT_RECORD_H_
