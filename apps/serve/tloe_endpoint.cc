@@ -34,6 +34,7 @@ struct Listen {
   node::NodeConfig config;
   std::size_t max_frame_bytes = 0;
   uint16_t ether_type = link::kDefaultEtherType;
+  link::PacketReceive receive = link::PacketReceive::kAuto;
   int hops = 0;
 };
 
@@ -61,6 +62,10 @@ absl::StatusOr<Listen> ReadOptions(const Source& source) {
   if (source.scheme == "tloe") {
     listen.ether_type =
         static_cast<uint16_t>(reader.Number("ethertype", link::kDefaultEtherType, 0, 0xffff));
+    listen.receive = reader.Enum<link::PacketReceive>("link", link::PacketReceive::kAuto,
+                                                      {{"auto", link::PacketReceive::kAuto},
+                                                       {"packet", link::PacketReceive::kBatch},
+                                                       {"ring", link::PacketReceive::kRing}});
   } else {
     listen.hops = static_cast<int>(reader.Number("hops", 0, 0, 255));
   }
@@ -77,6 +82,7 @@ absl::StatusOr<std::unique_ptr<link::Link>> OpenEthernet(const Source& source,
   link::PacketLinkOptions options;
   options.interface = source.authority;
   options.ether_type = listen.ether_type;
+  options.receive = listen.receive;
   options.max_frame_bytes = listen.max_frame_bytes;
   if (!source.path_name().empty()) {
     OXMEM_ASSIGN_OR_RETURN(options.mac, link::ParseMacAddress(source.path_name()));

@@ -22,7 +22,7 @@ namespace oxmem::apps {
 class TloeEndpoint final : public Endpoint {
  public:
   // See Endpoint::Open. Keys: protocol=1.1|1.0.3, data_order=spec|memory, peer=…, mtu=, and of
-  // Ethernet ethertype=, of UDP hops=.
+  // Ethernet ethertype=, link=auto|packet|ring, of UDP hops=.
   static absl::StatusOr<std::unique_ptr<Endpoint>> Open(const transport::Source& listen,
                                                         const RegionStore& store,
                                                         const EndpointOptions& options);

@@ -120,6 +120,7 @@ absl::StatusOr<Opened> OpenEthernet(const TloeSource& parsed, uint8_t* virtual_c
   link::PacketLinkOptions options;
   options.interface = parsed.interface;
   options.ether_type = parsed.ether_type;
+  options.receive = parsed.receive;
   options.max_frame_bytes = parsed.max_frame_bytes;
   OXMEM_ASSIGN_OR_RETURN(options.peer, link::ParseMacAddress(parsed.mac));
   if (!parsed.own_mac.empty()) {
@@ -142,6 +143,10 @@ absl::StatusOr<TloeSource> ParseTloeSource(const Source& source) {
     parsed.ether_type =
         static_cast<uint16_t>(reader.Number("ethertype", link::kDefaultEtherType, 0, 0xffff));
     parsed.own_mac = reader.Text("mac", "");
+    parsed.receive = reader.Enum<link::PacketReceive>("link", link::PacketReceive::kAuto,
+                                                      {{"auto", link::PacketReceive::kAuto},
+                                                       {"packet", link::PacketReceive::kBatch},
+                                                       {"ring", link::PacketReceive::kRing}});
   } else {
     parsed.hops = static_cast<int>(reader.Number("hops", 0, 0, 255));
   }

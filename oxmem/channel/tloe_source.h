@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "oxmem/channel/options.h"
 #include "oxmem/channel/tloe_channel.h"
+#include "oxmem/link/packet_link.h"
 #include "transport/api/source.h"
 
 namespace oxmem::channel {
@@ -20,7 +21,7 @@ namespace oxmem::channel {
 //
 // Keys of both: size (needed), base, ro, vc, depth, timeout, connect_timeout, max_message, protocol
 // (1.1, 1.0.3), data_order (spec, memory), peer (auto, spec, memorynode, omnixtend-c), mtu.
-// Of tloe alone: ethertype, mac (of this end). Of tloe+udp alone: hops.
+// Of tloe alone: ethertype, mac (of this end), link (auto, packet, ring). Of tloe+udp alone: hops.
 struct TloeSource {
   Options options;
   bool udp = false;
@@ -28,6 +29,7 @@ struct TloeSource {
   std::string mac;        // of the endpoint, tloe
   std::string own_mac;    // tloe; empty: the interface's
   uint16_t ether_type = 0;
+  link::PacketReceive receive = link::PacketReceive::kAuto;
   std::string host_and_port;  // tloe+udp
   int hops = 0;               // tloe+udp; see link::UdpLinkOptions
   std::size_t max_frame_bytes = 0;

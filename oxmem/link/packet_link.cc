@@ -45,16 +45,26 @@ class PacketLink final : public Link {
   std::unique_ptr<PacketReceiver> receiver_;
 };
 
-absl::Status PacketLink::Start(const PacketLinkOptions& options) {
-  switch (options.receive) {
+bool WantsRing(PacketReceive receive, std::size_t max_frame_bytes) {
+  switch (receive) {
+    case PacketReceive::kAuto:
+      return max_frame_bytes >= kRingFrameBytes;
     case PacketReceive::kBatch:
-      receiver_ = std::make_unique<BatchReceiver>(socket_, stats_);
-      break;
+      return false;
     case PacketReceive::kRing:
-      OXMEM_ASSIGN_OR_RETURN(receiver_,
-                             PacketRingReceiver::Make(socket_, stats_, options.ring_bytes));
-      break;
+      return true;
   }
+  return false;
+}
+
+absl::Status PacketLink::Start(const PacketLinkOptions& options) {
+  if (WantsRing(options.receive, socket_.max_frame_bytes())) {
+    auto ring = PacketRingReceiver::Make(socket_, stats_, options.ring_bytes);
+    if (!ring.ok() && options.receive == PacketReceive::kRing) return ring.status();
+    if (ring.ok()) receiver_ = *std::move(ring);
+  }
+  // Also where the kernel had no memory for a ring nobody insisted on.
+  if (receiver_ == nullptr) receiver_ = std::make_unique<BatchReceiver>(socket_, stats_);
   return socket_.Bind();
 }
 

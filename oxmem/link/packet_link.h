@@ -21,10 +21,13 @@ constexpr std::size_t kSmallestMaxFrameBytes = 56;
 
 // How frames come in. docs/adr/0003-packet-io.md has the measurements behind the choice.
 enum class PacketReceive : uint8_t {
+  kAuto,   // the ring if the longest frame has kRingFrameBytes or more, else batches
   kBatch,  // recvmmsg: the receiver copies, in system calls
   kRing,   // PACKET_RX_RING: the side that delivers copies, and looking for frames costs no call;
            // every frame, however short, takes a slot for the longest
 };
+
+constexpr std::size_t kRingFrameBytes = 4096;
 
 struct PacketLinkOptions {
   std::string interface;
@@ -43,8 +46,8 @@ struct PacketLinkOptions {
   std::optional<MacAddress> peer;
   std::optional<uint8_t> virtual_channel;
 
-  PacketReceive receive = PacketReceive::kBatch;
-  // Memory of the ring, shared with the kernel.
+  PacketReceive receive = PacketReceive::kAuto;
+  // Memory of the ring, shared with the kernel and resident; room for 128 frames at least.
   std::size_t ring_bytes = std::size_t{4} << 20;
 
   // Refuse to open beside another exclusive link of this host that would take the same frames

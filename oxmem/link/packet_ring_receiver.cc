@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t kBlockBytes = std::size_t{1} << 18;
 constexpr std::size_t kLongSlotBytes = std::size_t{1} << 14;
 constexpr std::size_t kLongBlockBytes = std::size_t{1} << 20;
-constexpr std::size_t kSmallestBlocks = 2;
+constexpr std::size_t kSmallestSlots = 128;
 // The socket is asked for an error once in this many times that no frame was there.
 constexpr unsigned kEmptyReceives = 64;
 // Room the kernel leaves between its header and the frame, at most.
@@ -48,7 +48,9 @@ absl::StatusOr<std::unique_ptr<PacketRingReceiver>> PacketRingReceiver::Make(
   ring->slot_bytes_ = TPACKET_ALIGN(need);
   ring->block_bytes_ = ring->slot_bytes_ < kLongSlotBytes ? kBlockBytes : kLongBlockBytes;
   ring->slots_per_block_ = ring->block_bytes_ / ring->slot_bytes_;
-  const std::size_t blocks = std::max(ring_bytes / ring->block_bytes_, kSmallestBlocks);
+  const std::size_t blocks =
+      std::max(ring_bytes / ring->block_bytes_,
+               (kSmallestSlots + ring->slots_per_block_ - 1) / ring->slots_per_block_);
   ring->slots_ = blocks * ring->slots_per_block_;
 
   const int version = TPACKET_V2;
@@ -64,7 +66,13 @@ absl::StatusOr<std::unique_ptr<PacketRingReceiver>> PacketRingReceiver::Make(
   }
   const std::size_t size = blocks * ring->block_bytes_;
   void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-  if (at == MAP_FAILED) return ErrnoStatus(errno, "mapping a receive ring");
+  if (at == MAP_FAILED) {
+    const int error = errno;
+    // Frames would go into the ring unseen if the socket were used without it.
+    request = {};
+    (void)setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request);
+    return ErrnoStatus(error, "mapping a receive ring");
+  }
   ring->ring_ = static_cast<std::byte*>(at);
   ring->ring_bytes_ = size;
   return ring;
