@@ -30,7 +30,7 @@ struct LoadOptions {
   uint64_t seed = 1;
   bool verify = false;      // keep a ledger, check every byte read; nobody else writes the range
   bool keep_going = false;  // count failed requests and go on
-  WaitStyle wait;
+  Duration spin = Duration::Microseconds(50);  // before it sleeps
 };
 
 // The first thing that went wrong.

@@ -100,14 +100,17 @@ absl::StatusOr<std::unique_ptr<LoadWorker>> LoadWorker::Create(transport::Channe
   LoadOptions options = given;
   if (options.op == LoadOp::kAtomic) options.size = kAtomicBytes;
   OXMEM_RETURN_IF_ERROR(CheckOptions(*channel, options));
-  std::unique_ptr<LoadWorker> worker(new LoadWorker(channel, options));
+  OXMEM_ASSIGN_OR_RETURN(ChannelWaiter waiter, ChannelWaiter::Create());
+  std::unique_ptr<LoadWorker> worker(new LoadWorker(channel, options, std::move(waiter)));
   OXMEM_RETURN_IF_ERROR(worker->MakeBuffers());
   return worker;
 }
 
-LoadWorker::LoadWorker(transport::Channel* channel, const LoadOptions& options)
+LoadWorker::LoadWorker(transport::Channel* channel, const LoadOptions& options,
+                       ChannelWaiter waiter)
     : channel_(channel),
       options_(options),
+      waiter_(std::move(waiter)),
       blocks_(options.range / options.size),
       mapping_(std::make_unique<Mapping>()),
       random_(options.seed),
@@ -178,8 +181,8 @@ void LoadWorker::Loop(Phase phase, const std::atomic<LoadControl>& control) {
       SubmitRequests();
     }
     if (in_flight_ == 0 && submitted_ == requests_.size() && (stopping_ || !MoreToStart())) return;
-    const Instant until = options_.wait.spin > kControlInterval ? Now() : Now() + kControlInterval;
-    const std::size_t count = WaitForCompletions(*channel_, completions_, options_.wait, until, -1);
+    const Instant until = options_.spin > kControlInterval ? Now() : Now() + kControlInterval;
+    const std::size_t count = waiter_.Wait(*channel_, completions_, options_.spin, until, -1);
     const Instant now = Now();
     for (std::size_t i = 0; i < count; ++i) OnCompletion(now, completions_[i]);
   }

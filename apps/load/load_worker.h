@@ -60,7 +60,7 @@ class LoadWorker {
   struct Mapping;
   enum class Phase { kFill, kLoad, kCheck };
 
-  LoadWorker(transport::Channel* channel, const LoadOptions& options);
+  LoadWorker(transport::Channel* channel, const LoadOptions& options, ChannelWaiter waiter);
   absl::Status MakeBuffers();
   void Loop(Phase phase, const std::atomic<LoadControl>& control);
   bool MoreToStart() const;
@@ -79,6 +79,7 @@ class LoadWorker {
 
   transport::Channel* channel_;
   LoadOptions options_;
+  ChannelWaiter waiter_;
   uint64_t blocks_;
   std::unique_ptr<Mapping> mapping_;
   transport::MemoryHandle registration_;

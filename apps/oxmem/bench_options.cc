@@ -129,7 +129,7 @@ absl::StatusOr<std::vector<LoadOptions>> LoadOfThreads(const BenchOptions& optio
   load.read_share = options.read_percent / 100.0;
   load.verify = options.verify;
   load.keep_going = options.keep_going;
-  load.wait.spin = Duration::Microseconds(options.spin_us);
+  load.spin = Duration::Microseconds(options.spin_us);
   std::vector<LoadOptions> threads(options.threads, load);
   const uint64_t blocks_each = load.range / load.size / options.threads;
   if (options.verify && blocks_each == 0) {

@@ -51,9 +51,14 @@ struct PingOptions {
 class Pinger {
  public:
   Pinger(const PingOptions& options, Channel* channel, const StopSignals* signals, uint64_t offset,
-         uint64_t size)
-      : options_(options), channel_(channel), signals_(signals), offset_(offset), buffer_(size) {
-    wait_.spin = Duration::Microseconds(options.spin_us);
+         uint64_t size, ChannelWaiter waiter)
+      : options_(options),
+        channel_(channel),
+        signals_(signals),
+        offset_(offset),
+        buffer_(size),
+        spin_(Duration::Microseconds(options.spin_us)),
+        waiter_(std::move(waiter)) {
     const bool few = options.interval_seconds >= kLineIntervalSeconds ||
                      (options.count != 0 && options.count <= kLineCount);
     lines_ = !options.json && !options.quiet && few;
@@ -74,7 +79,8 @@ class Pinger {
   const StopSignals* signals_;
   uint64_t offset_;
   std::vector<std::byte> buffer_;
-  WaitStyle wait_;
+  Duration spin_;
+  ChannelWaiter waiter_;
   bool lines_;
   Progress progress_;
   Instant progress_due_;
@@ -108,7 +114,7 @@ bool Pinger::SleepUntil(Instant next) {
   // Drives the channel meanwhile: a peer that went away is looked for between two pings too.
   std::array<Completion, 1> none;
   while (Now() < next) {
-    WaitForCompletions(*channel_, none, {Duration()}, next, signals_->fd());
+    waiter_.Wait(*channel_, none, Duration(), next, signals_->fd());
     if (signals_->Take() != 0) return false;
   }
   return signals_->Take() == 0;
@@ -120,9 +126,9 @@ bool Pinger::PingOnce() {
   std::array<Completion, 1> completion;
   const Instant start = Now();
   if (channel_->Submit(std::span(&request, 1)) != 1) return false;
-  if (WaitForCompletions(*channel_, completion, wait_, Instant::Never(), signals_->fd()) == 0) {
+  if (waiter_.Wait(*channel_, completion, spin_, Instant::Never(), signals_->fd()) == 0) {
     channel_->Close();  // interrupted: the request ends, and the buffer is ours again
-    WaitForCompletions(*channel_, completion, wait_, Instant::Never(), -1);
+    waiter_.Wait(*channel_, completion, spin_, Instant::Never(), -1);
     return false;
   }
   const Duration time = Now() - start;
@@ -212,7 +218,9 @@ int RunPing(const PingOptions& options) {
                     opened->channel->name(), " has ", FormatSize(limits.size_bytes),
                     " and takes reads of 1 to ", FormatSize(limits.largest_request_bytes))));
   }
-  Pinger pinger(options, opened->channel.get(), &*signals, *offset, *size);
+  absl::StatusOr<ChannelWaiter> waiter = ChannelWaiter::Create();
+  if (!waiter.ok()) return Fail(kProgram, waiter.status());
+  Pinger pinger(options, opened->channel.get(), &*signals, *offset, *size, *std::move(waiter));
   if (const absl::Status ran = pinger.Run(); !ran.ok()) return Fail(kProgram, ran);
   const int exit_code = pinger.Report();
   opened->channel->Close();

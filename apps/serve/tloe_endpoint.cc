@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include <algorithm>
 #include <array>
@@ -133,9 +132,10 @@ absl::StatusOr<std::unique_ptr<Endpoint>> TloeEndpoint::Open(const Source& sourc
                  {"frame", absl::StrCat(link->max_frame_bytes(), " bytes at most")},
                  {"protocol", DescribeProtocol(listen.config.protocol)},
                  {"data_order", DescribeOrder(listen.config.engine.data_order)}};
+  OXMEM_ASSIGN_OR_RETURN(LazyTimer timer, LazyTimer::Create());
   auto node = std::make_unique<node::Node>(listen.config, std::move(link), store.map());
   std::unique_ptr<TloeEndpoint> endpoint(
-      new TloeEndpoint(name, std::move(facts), options, std::move(node)));
+      new TloeEndpoint(name, std::move(facts), options, std::move(node), std::move(timer)));
   endpoint->stop_event_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!endpoint->stop_event_.valid()) {
     return ErrnoStatus(errno, "cannot create an event descriptor");
@@ -144,8 +144,12 @@ absl::StatusOr<std::unique_ptr<Endpoint>> TloeEndpoint::Open(const Source& sourc
 }
 
 TloeEndpoint::TloeEndpoint(std::string name, Facts facts, const EndpointOptions& options,
-                           std::unique_ptr<node::Node> node)
-    : name_(std::move(name)), facts_(std::move(facts)), options_(options), node_(std::move(node)) {}
+                           std::unique_ptr<node::Node> node, LazyTimer timer)
+    : name_(std::move(name)),
+      facts_(std::move(facts)),
+      options_(options),
+      node_(std::move(node)),
+      timer_(std::move(timer)) {}
 
 TloeEndpoint::~TloeEndpoint() {
   RequestStop();
@@ -202,14 +206,13 @@ void TloeEndpoint::Close() {
   }
 }
 
-void TloeEndpoint::Sleep(Instant now, Instant until) const {
+void TloeEndpoint::Sleep(Instant now, Instant until) {
   // The event stays readable from the stop on: closing waits for frames and time alone.
   const int stop_fd = stop_.load(std::memory_order_relaxed) ? -1 : stop_event_.get();
-  std::array<pollfd, 2> fds = {pollfd{node_->fd(), POLLIN, 0}, pollfd{stop_fd, POLLIN, 0}};
-  const Instant due = std::min(node_->next_deadline(), until);
-  const int64_t left = std::max<int64_t>((due - now).nanoseconds(), 0);
-  const timespec timeout{.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
-  ppoll(fds.data(), fds.size(), &timeout, nullptr);
+  timer_.Set(now, std::min(node_->next_deadline(), until));
+  std::array<pollfd, 3> fds = {pollfd{node_->fd(), POLLIN, 0}, pollfd{stop_fd, POLLIN, 0},
+                               pollfd{timer_.fd(), POLLIN, 0}};
+  poll(fds.data(), fds.size(), -1);
 }
 
 void TloeEndpoint::WatchLink() {

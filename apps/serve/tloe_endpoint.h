@@ -13,6 +13,7 @@
 #include "apps/serve/endpoint.h"
 #include "oxmem/node/node.h"
 #include "transport/base/histogram.h"
+#include "transport/base/lazy_timer.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::apps {
@@ -36,11 +37,11 @@ class TloeEndpoint final : public Endpoint {
 
  private:
   TloeEndpoint(std::string name, Facts facts, const EndpointOptions& options,
-               std::unique_ptr<node::Node> node);
+               std::unique_ptr<node::Node> node, LazyTimer timer);
   void Serve();
   void Close();
   // Sleeps until a frame, the node's next deadline, the stop event, or `until`.
-  void Sleep(Instant now, Instant until) const;
+  void Sleep(Instant now, Instant until);
   // Says once when the link breaks and once when it works again.
   void WatchLink();
 
@@ -49,6 +50,7 @@ class TloeEndpoint final : public Endpoint {
   const EndpointOptions options_;
   std::unique_ptr<node::Node> node_;
   UniqueFd stop_event_;
+  LazyTimer timer_;
   std::atomic<bool> stop_ = false;
   bool link_ok_ = true;
   Histogram service_time_;

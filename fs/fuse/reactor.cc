@@ -29,7 +29,8 @@ constexpr std::size_t kRegisteredSlots = 32;
 constexpr std::size_t kLargestBurst = 32;
 constexpr Duration kHandOverPatience = Duration::Seconds(1);
 constexpr uint64_t kWake = ~uint64_t{0};
-constexpr uint64_t kRequests = kWake - 1;  // other epoll numbers are those of volumes
+constexpr uint64_t kRequests = kWake - 1;
+constexpr uint64_t kTimer = kWake - 2;  // other epoll numbers are those of volumes
 
 ssize_t WriteToKernel(int, iovec* pieces, int count, void* reactor) {
   return static_cast<Reactor*>(reactor)->WriteAnswer({pieces, static_cast<std::size_t>(count)});
@@ -54,8 +55,9 @@ absl::StatusOr<std::unique_ptr<Reactor>> Reactor::Create(
     return volume->info().needs_registration;
   });
   OXMEM_ASSIGN_OR_RETURN(auto slots, RequestSlots::Create(registered ? kRegisteredSlots : kSlots));
+  OXMEM_ASSIGN_OR_RETURN(LazyTimer timer, LazyTimer::Create());
   std::unique_ptr<Reactor> reactor(
-      new Reactor(options, files, std::move(volumes), std::move(slots)));
+      new Reactor(options, files, std::move(volumes), std::move(slots), std::move(timer)));
   for (auto& volume : reactor->volumes_) {
     if (!volume->info().needs_registration) continue;
     OXMEM_ASSIGN_OR_RETURN(auto handle, volume->Register(reactor->slots_->memory()));
@@ -66,8 +68,13 @@ absl::StatusOr<std::unique_ptr<Reactor>> Reactor::Create(
 }
 
 Reactor::Reactor(const MountOptions& options, FileTable* files,
-                 std::vector<std::unique_ptr<Volume>> volumes, std::unique_ptr<RequestSlots> slots)
-    : options_(options), files_(files), volumes_(std::move(volumes)), slots_(std::move(slots)) {}
+                 std::vector<std::unique_ptr<Volume>> volumes, std::unique_ptr<RequestSlots> slots,
+                 LazyTimer timer)
+    : options_(options),
+      files_(files),
+      volumes_(std::move(volumes)),
+      slots_(std::move(slots)),
+      timer_(std::move(timer)) {}
 
 Reactor::~Reactor() {
   if (session_ != nullptr) fuse_session_destroy(session_);
@@ -83,6 +90,11 @@ absl::Status Reactor::PrepareToWait() {
   if (!wake_fd_.valid() || !epoll_fd_.valid()) return ErrnoStatus(errno, "epoll");
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kWake}};
   if (epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, wake_fd_.get(), &event) != 0) {
+    return ErrnoStatus(errno, "epoll_ctl");
+  }
+  // Looked at by nobody: that it ends the wait is enough.
+  event.data.u64 = kTimer;
+  if (epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, timer_.fd(), &event) != 0) {
     return ErrnoStatus(errno, "epoll_ctl");
   }
   for (std::size_t i = 0; i < volumes_.size(); ++i) {
@@ -279,15 +291,9 @@ Instant Reactor::NextDeadline() const {
 
 void Reactor::Sleep(Instant latest) {
   WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
-  const Instant until = std::min(NextDeadline(), latest);
-  timespec patience{};
-  if (!until.is_never()) {
-    const int64_t ns = std::max<int64_t>(0, (until - Now()).nanoseconds());
-    patience = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-  }
+  timer_.Set(Now(), std::min(NextDeadline(), latest));
   std::array<epoll_event, 16> events;
-  const int count = epoll_pwait2(epoll_fd_.get(), events.data(), static_cast<int>(events.size()),
-                                 until.is_never() ? nullptr : &patience, nullptr);
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), -1);
   for (int i = 0; i < count; ++i) {
     const uint64_t what = events[static_cast<std::size_t>(i)].data.u64;
     if (what == kRequests) {

@@ -20,6 +20,7 @@
 #include "fs/fuse/request_slot.h"
 #include "fs/volume/volume.h"
 #include "transport/base/clock.h"
+#include "transport/base/lazy_timer.h"
 #include "transport/base/log.h"
 #include "transport/base/unique_fd.h"
 
@@ -85,7 +86,8 @@ class Reactor final : private IoListener {
   using WaitingList = IntrusiveList<RequestSlot, &RequestSlot::waiting_link>;
 
   Reactor(const MountOptions& options, FileTable* files,
-          std::vector<std::unique_ptr<Volume>> volumes, std::unique_ptr<RequestSlots> slots);
+          std::vector<std::unique_ptr<Volume>> volumes, std::unique_ptr<RequestSlots> slots,
+          LazyTimer timer);
 
   absl::Status PrepareToWait();
   Received Receive();
@@ -121,6 +123,7 @@ class Reactor final : private IoListener {
   int fuse_fd_ = -1;
   UniqueFd epoll_fd_;
   UniqueFd wake_fd_;
+  LazyTimer timer_;
   bool blocking_ = false;
 
   const InitReply* init_reply_ = nullptr;  // while FUSE_INIT is being answered

@@ -48,7 +48,7 @@ struct PacketLinkOptions {
 
   PacketReceive receive = PacketReceive::kAuto;
   // Memory of the ring, shared with the kernel and resident; room for 128 frames at least.
-  std::size_t ring_bytes = std::size_t{4} << 20;
+  std::size_t ring_bytes = std::size_t{1} << 20;
 
   // Refuse to open beside another exclusive link of this host that would take the same frames
   // there: two nodes on one MAC, two requesters on one connection. Its process is named.

@@ -45,26 +45,25 @@ absl::StatusOr<std::unique_ptr<PacketRingReceiver>> PacketRingReceiver::Make(
   auto ring = absl::WrapUnique(new PacketRingReceiver(socket, stats));
   const std::size_t need =
       TPACKET2_HDRLEN + kSlotHeadroom + kEthernetHeaderBytes + socket.max_frame_bytes();
-  ring->slot_bytes_ = TPACKET_ALIGN(need);
-  ring->block_bytes_ = ring->slot_bytes_ < kLongSlotBytes ? kBlockBytes : kLongBlockBytes;
-  ring->slots_per_block_ = ring->block_bytes_ / ring->slot_bytes_;
+  const std::size_t slot_bytes = TPACKET_ALIGN(need);
+  const std::size_t block_bytes = slot_bytes < kLongSlotBytes ? kBlockBytes : kLongBlockBytes;
+  const std::size_t per_block = block_bytes / slot_bytes;
   const std::size_t blocks =
-      std::max(ring_bytes / ring->block_bytes_,
-               (kSmallestSlots + ring->slots_per_block_ - 1) / ring->slots_per_block_);
-  ring->slots_ = blocks * ring->slots_per_block_;
+      std::max(ring_bytes / block_bytes, (kSmallestSlots + per_block - 1) / per_block);
+  const std::size_t slots = blocks * per_block;
 
   const int version = TPACKET_V2;
   tpacket_req request = {};
-  request.tp_block_size = static_cast<unsigned>(ring->block_bytes_);
+  request.tp_block_size = static_cast<unsigned>(block_bytes);
   request.tp_block_nr = static_cast<unsigned>(blocks);
-  request.tp_frame_size = static_cast<unsigned>(ring->slot_bytes_);
-  request.tp_frame_nr = static_cast<unsigned>(ring->slots_);
+  request.tp_frame_size = static_cast<unsigned>(slot_bytes);
+  request.tp_frame_nr = static_cast<unsigned>(slots);
   const int fd = socket.fd();
   if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) != 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) != 0) {
     return ErrnoStatus(errno, "making a receive ring");
   }
-  const std::size_t size = blocks * ring->block_bytes_;
+  const std::size_t size = blocks * block_bytes;
   void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   if (at == MAP_FAILED) {
     const int error = errno;
@@ -75,6 +74,9 @@ absl::StatusOr<std::unique_ptr<PacketRingReceiver>> PacketRingReceiver::Make(
   }
   ring->ring_ = static_cast<std::byte*>(at);
   ring->ring_bytes_ = size;
+  for (std::size_t i = 0; i < slots; ++i) {
+    ring->slots_.push_back(ring->ring_ + i / per_block * block_bytes + i % per_block * slot_bytes);
+  }
   return ring;
 }
 
@@ -82,17 +84,13 @@ PacketRingReceiver::~PacketRingReceiver() {
   if (ring_ != nullptr) munmap(ring_, ring_bytes_);
 }
 
-std::byte* PacketRingReceiver::SlotAt(std::size_t index) const {
-  return ring_ + index / slots_per_block_ * block_bytes_ + index % slots_per_block_ * slot_bytes_;
-}
-
 void PacketRingReceiver::Release() {
-  for (; first_ != next_; first_ = Next(first_)) GiveBack(SlotAt(first_));
+  for (; first_ != next_; first_ = Next(first_)) GiveBack(slots_[first_]);
 }
 
 // The ring can only have been full if it has been emptied of many frames.
 void PacketRingReceiver::OnEmpty(std::size_t received) {
-  if (received >= slots_ / 2) stats_.receive_drops.Add(socket_.TakeReceiveDrops());
+  if (received >= slots_.size() / 2) stats_.receive_drops.Add(socket_.TakeReceiveDrops());
 }
 
 // An error makes the descriptor readable until it was asked for.
@@ -110,8 +108,8 @@ std::size_t PacketRingReceiver::Receive(std::span<IncomingFrame> frames) {
   std::size_t delivered = 0;
   std::size_t bytes = 0;
   // One slot stays with the kernel, so that first_ == next_ means that none is handed out.
-  for (std::size_t taken = 0; delivered < frames.size() && taken + 1 < slots_; ++taken) {
-    std::byte* slot = SlotAt(next_);
+  for (std::size_t taken = 0; delivered < frames.size() && taken + 1 < slots_.size(); ++taken) {
+    std::byte* slot = slots_[next_];
     if ((LoadStatus(slot) & TP_STATUS_USER) == 0) break;
     next_ = Next(next_);
     const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);

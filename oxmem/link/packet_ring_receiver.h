@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "oxmem/link/packet_receiver.h"
@@ -29,18 +30,14 @@ class PacketRingReceiver final : public PacketReceiver {
  private:
   PacketRingReceiver(PacketSocket& socket, LinkStats& stats) : PacketReceiver(socket, stats) {}
 
-  std::byte* SlotAt(std::size_t index) const;
-  std::size_t Next(std::size_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
+  std::size_t Next(std::size_t index) const { return index + 1 == slots_.size() ? 0 : index + 1; }
   void Release();
   void OnEmpty(std::size_t received);
   void CheckSocket();
 
   std::byte* ring_ = nullptr;
   std::size_t ring_bytes_ = 0;
-  std::size_t block_bytes_ = 0;
-  std::size_t slot_bytes_ = 0;
-  std::size_t slots_per_block_ = 0;
-  std::size_t slots_ = 0;
+  std::vector<std::byte*> slots_;
   std::size_t first_ = 0;  // handed out by the last Receive: from here
   std::size_t next_ = 0;   // to here, where the kernel's next frame will be
   std::size_t received_since_empty_ = 0;

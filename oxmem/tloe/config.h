@@ -49,7 +49,7 @@ struct EngineConfig {
   // Frames sent and not acknowledged, at most (at least 8), and the memory that keeps them (at
   // least two of the longest frames and 7 KiB).
   std::size_t window_frames = 512;
-  std::size_t resend_buffer_bytes = std::size_t{1} << 20;
+  std::size_t resend_buffer_bytes = std::size_t{1} << 19;
 
   // Flits of each channel, A to E, that the receive buffer holds and so the peer is granted,
   // rounded down to powers of two by the credit field of a frame.

@@ -34,6 +34,7 @@ class ChannelWait : public testing::Test {
     const Request request{.op = Op::kRead, .length = buffer_.size(), .buffer = buffer_.data()};
     ASSERT_EQ(channel.Submit(std::span(&request, 1)), 1u);
   }
+  ChannelWaiter waiter_ = *ChannelWaiter::Create();
   std::array<std::byte, 64> buffer_{};
   std::array<Completion, 4> completions_;
 };
@@ -43,7 +44,7 @@ TEST_F(ChannelWait, ReturnsWithTheCompletionHoweverItWaits) {
   for (const Duration spin : {Duration(), Duration::Microseconds(50), Duration::Seconds(1)}) {
     Read(*channel);
     const Instant before = Now();
-    EXPECT_EQ(WaitForCompletions(*channel, completions_, {spin}, Instant::Never(), -1), 1u);
+    EXPECT_EQ(waiter_.Wait(*channel, completions_, spin, Instant::Never(), -1), 1u);
     EXPECT_EQ(completions_[0].code, transport::Code::kOk);
     EXPECT_GE((Now() - before).seconds(), 0.004);
   }
@@ -53,9 +54,10 @@ TEST_F(ChannelWait, GivesUpWhenTheTimeIsOverAndLeavesTheRequestUnderWay) {
   const auto channel = Slow("50ms");
   Read(*channel);
   const Instant until = Now() + Duration::Milliseconds(5);
-  EXPECT_EQ(WaitForCompletions(*channel, completions_, {}, until, -1), 0u);
+  EXPECT_EQ(waiter_.Wait(*channel, completions_, Duration::Microseconds(50), until, -1), 0u);
   EXPECT_GE(Now(), until);
-  EXPECT_EQ(WaitForCompletions(*channel, completions_, {}, Instant::Never(), -1), 1u);
+  EXPECT_EQ(waiter_.Wait(*channel, completions_, Duration::Microseconds(50), Instant::Never(), -1),
+            1u);
 }
 
 TEST_F(ChannelWait, ReturnsWhenTheStopDescriptorIsReadable) {
@@ -63,10 +65,13 @@ TEST_F(ChannelWait, ReturnsWhenTheStopDescriptorIsReadable) {
   Read(*channel);
   const UniqueFd stop(eventfd(1, EFD_CLOEXEC));
   const Instant before = Now();
-  EXPECT_EQ(WaitForCompletions(*channel, completions_, {}, Instant::Never(), stop.get()), 0u);
+  EXPECT_EQ(waiter_.Wait(*channel, completions_, Duration::Microseconds(50), Instant::Never(),
+                         stop.get()),
+            0u);
   EXPECT_LT((Now() - before).seconds(), 5.0);
   channel->Close();
-  EXPECT_EQ(WaitForCompletions(*channel, completions_, {}, Instant::Never(), -1), 1u);
+  EXPECT_EQ(waiter_.Wait(*channel, completions_, Duration::Microseconds(50), Instant::Never(), -1),
+            1u);
 }
 
 }  // namespace
