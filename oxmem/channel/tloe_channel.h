@@ -15,6 +15,7 @@
 #include "oxmem/channel/options.h"
 #include "oxmem/channel/request_table.h"
 #include "oxmem/channel/source_ids.h"
+#include "oxmem/channel/split.h"
 #include "oxmem/link/link.h"
 #include "oxmem/tloe/engine.h"
 #include "transport/api/channel.h"
@@ -114,6 +115,8 @@ class TloeChannel final : public transport::Channel {
   uint8_t wanted_message_size_;
   uint8_t largest_message_size_;
   uint8_t largest_read_size_;
+  FrameFill write_fill_;
+  FrameFill read_fill_;
 
   RequestTable requests_;
   SourceIds messages_;

@@ -31,11 +31,14 @@ const char* ReasonOf(tloe::Failure failure) {
   return "";
 }
 
+// Beside the data: header and address of a put, header of an answer.
+constexpr std::size_t kPutFlits = 2;
+constexpr std::size_t kAnswerFlits = 1;
+
 // log2 of the data that a put of at most this many flits carries.
 uint8_t LargestSizeWithin(std::size_t flits) {
-  constexpr std::size_t kHeaderFlits = 2;
-  OXMEM_CHECK(flits > kHeaderFlits);
-  return static_cast<uint8_t>(std::bit_width(flits - kHeaderFlits) - 1 + 3);
+  OXMEM_CHECK(flits > kPutFlits);
+  return static_cast<uint8_t>(std::bit_width(flits - kPutFlits) - 1 + 3);
 }
 
 }  // namespace
@@ -93,6 +96,12 @@ void TloeChannel::LimitMessages() {
   largest_message_size_ =
       std::min(wanted_message_size_, LargestSizeWithin(engine_.max_message_flits()));
   largest_read_size_ = std::min(largest_message_size_, engine_.largest_answer_size());
+  write_fill_ = read_fill_ = FrameFill();
+  if (!engine_.packs_frames()) return;
+  const std::size_t flits = engine_.max_message_flits();
+  const auto starts = static_cast<std::size_t>(options_.engine.max_start_of_message_flit);
+  write_fill_ = FillFor(flits, kPutFlits, largest_message_size_, starts);
+  read_fill_ = FillFor(flits, kAnswerFlits, largest_read_size_, starts);
 }
 
 // What the lost peer had answered in part is asked for again whole; nothing distinguishes a write

@@ -56,9 +56,9 @@ AtomicEncoding EncodingOf(AtomicOp op) {
 }
 
 // The message for the next part of the request; source is filled in by the caller.
-Message NextMessageOf(const Request& request, uint64_t sent, uint64_t base, uint8_t largest_size) {
-  const uint64_t address = base + request.offset + sent;
-  const uint8_t size = NextMessageSize(address, request.length - sent, largest_size);
+Message NextMessageOf(const Request& request, const Piece& piece, uint64_t base) {
+  const uint64_t address = base + request.offset + piece.offset;
+  const uint8_t size = piece.size;
   switch (request.op) {
     case Op::kRead:
       return tilelink::MakeA(OpcodeA::kGet, size, 0, address);
@@ -94,14 +94,16 @@ void TloeChannel::SendRequests() {
 bool TloeChannel::SendNextMessage(uint32_t request_index) {
   if (!messages_.available()) return false;
   ActiveRequest& active = requests_[request_index];
-  const uint8_t largest =
-      active.request.op == Op::kRead ? largest_read_size_ : largest_message_size_;
-  Message message = NextMessageOf(active.request, active.sent, options_.base_address, largest);
+  const bool read = active.request.op == Op::kRead;
+  const Piece piece =
+      NextPiece(options_.base_address + active.request.offset, active.request.length, active.sent,
+                read ? largest_read_size_ : largest_message_size_, read ? read_fill_ : write_fill_);
+  Message message = NextMessageOf(active.request, piece, options_.base_address);
   const std::size_t length = std::size_t{1} << message.size;
   tilelink::MemoryPayload payload;
   std::array<std::byte, 8> operand;
   if (active.request.op == Op::kWrite) {
-    payload.data = std::span<const std::byte>(active.request.buffer + active.sent, length);
+    payload.data = std::span<const std::byte>(active.request.buffer + piece.offset, length);
   } else if (active.request.op == Op::kAtomic) {
     StoreLittleEndian(operand.data(), active.request.operand);
     payload.data = std::span<const std::byte>(operand).first(length);
@@ -113,7 +115,7 @@ bool TloeChannel::SendNextMessage(uint32_t request_index) {
     messages_.PutBack(index);
     return false;
   }
-  messages_[index].offset = active.sent;
+  messages_[index].offset = piece.offset;
   messages_[index].size = message.size;
   messages_[index].opcode = message.opcode;
   LinkMessage(request_index, index);

@@ -218,6 +218,7 @@ tilelink::DataOrder Engine::data_order() const {
   return impl_->config.data_order.value_or(impl_->traits->data_order);
 }
 std::size_t Engine::max_message_flits() const { return impl_->max_frame_flits; }
+bool Engine::packs_frames() const { return !impl_->traits->one_message_per_frame; }
 uint8_t Engine::largest_answer_size() const { return impl_->traits->largest_answer_size; }
 
 void Engine::Open(Instant now) { impl_->Open(now); }

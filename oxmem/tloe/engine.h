@@ -101,6 +101,8 @@ class Engine {
   // The longest message, in flits, that this peer takes in a frame; a longer one never fits.
   // Settled when the state becomes kOpen.
   std::size_t max_message_flits() const;
+  // Whether several messages go into a frame to this peer.
+  bool packs_frames() const;
   // log2 of the most data to ask this peer for in one message. Settled at the same time.
   uint8_t largest_answer_size() const;
 

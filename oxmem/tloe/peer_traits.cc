@@ -22,7 +22,7 @@ constexpr PeerTraits kSpecTraits = {
     .max_window_frames = SIZE_MAX,
     .max_frame_flits = SIZE_MAX,
     .largest_answer_size = 15,
-    .ack_every = 8,
+    .ack_every = 16,
 };
 
 constexpr PeerTraits MemoryNodeTraits() {
