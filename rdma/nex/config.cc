@@ -77,6 +77,8 @@ bool ReadNumber(const char* name, long low, long high, long* out, std::string* e
 
 }  // namespace
 
+bool IsAddressOfThisHost(const Gid& gid) { return InterfaceOf(gid) != 0; }
+
 bool ParseAddress(const std::string& text, Gid* gid) {
   *gid = {};
   if (inet_pton(AF_INET, text.c_str(), gid->data() + 12) == 1) {
@@ -134,6 +136,9 @@ std::optional<Config> ReadConfig(std::string* error) {
   long debug = 0;
   long port = config.base_port;
   if (!ReadNumber("NEX_DEBUG", 0, 3, &debug, error)) return std::nullopt;
+  long direct = 1;
+  if (!ReadNumber("NEX_DIRECT", 0, 1, &direct, error)) return std::nullopt;
+  config.direct = direct != 0;
   if (!ReadNumber("NEX_PORT", 1, 65535 - static_cast<long>(kSlots), &port, error)) {
     return std::nullopt;
   }

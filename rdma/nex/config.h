@@ -26,19 +26,21 @@ struct Config {
   std::string device = "nex0";
   int debug = 0;
   std::string secret;  // NEX_SECRET; empty: none
+  bool direct = true;  // NEX_DIRECT: copy between processes of a host where possible
 };
 
 inline constexpr std::uint32_t kSlots = 1024;       // processes on a host
 inline constexpr std::uint32_t kSlotShift = 14;     // QPN = slot << 14 | index
 inline constexpr std::uint32_t kIndices = 1 << 14;  // queue pairs of a process
 
-// Reads NEX_ADDR, NEX_PORT, NEX_DEVICE, NEX_DEBUG, NEX_SECRET. A wrong value gives no configuration
-// and one line in *error that says what to change.
+// Reads NEX_ADDR, NEX_PORT, NEX_DEVICE, NEX_DEBUG, NEX_DIRECT, NEX_SECRET. A wrong value gives no
+// configuration and one line in *error that says what to change.
 std::optional<Config> ReadConfig(std::string* error);
 
 // The IPv4-mapped GID of an IPv4 address, or the IPv6 address itself.
 Gid GidOf(const sockaddr_in6& address);
 sockaddr_in6 AddressOf(const Gid& gid, std::uint16_t port);  // IPv4 stays mapped
+bool IsAddressOfThisHost(const Gid& gid);
 bool ParseAddress(const std::string& text, Gid* gid);
 std::string GidText(const Gid& gid);
 // LIDs are for programs that exchange no GID: the low 16 bits of the primary address.

@@ -31,7 +31,8 @@ std::uint64_t Engine::Random() {
   return value;
 }
 
-Engine::Engine(const Config& config, RegionTable* regions) : config_(config), regions_(regions) {
+Engine::Engine(const Config& config, RegionTable* regions, Neighbourhood* neighbours)
+    : config_(config), regions_(regions), neighbours_(neighbours) {
   next_index_ = static_cast<std::uint32_t>(Random()) % kIndices;
 }
 
@@ -83,8 +84,6 @@ int Engine::Start(std::string* error) {
   }
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = Tag(static_cast<std::uint32_t>(Kind::kWake), 0);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event);
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
     event.data.u64 = Tag(static_cast<std::uint32_t>(Kind::kListener), static_cast<uint32_t>(i));
     epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listeners_[i].get(), &event);
@@ -118,6 +117,7 @@ void Engine::AbandonInChild() {
     qp->held.Reset();
   }
   for (auto& [fd, pending] : pending_) pending.fd.Reset();
+  if (neighbours_->usable()) neighbours_->own()->BecomePrivate();
   listeners_.clear();
   datagram_fds_.clear();
   epoll_.Reset();
@@ -131,27 +131,80 @@ void* Engine::ThreadMain(void* self) {
 }
 
 void Engine::Run() {
-  std::uint64_t seen = polls_.load();
+  if (neighbours_->usable()) neighbours_->own()->LiveHere();
+  std::uint64_t seen_polls = polls_.load(), seen_waits = waits_.load();
   Instant watch_until;
   for (;;) {
     const std::uint64_t polls = polls_.load(std::memory_order_relaxed);
-    leased_.store(polls != seen && (watch_until <= Instant() || Now() >= watch_until));
-    seen = polls;
+    const std::uint64_t waits = waits_.load(std::memory_order_relaxed);
+    // One thread at a time can look after everything from within ibv_get_cq_event.
+    const bool waited = waits != seen_waits && waiting_.load() <= 1;
+    waits_seen_.store(waited);
+    leased_.store((polls != seen_polls || waited) &&
+                  (watch_until <= Instant() || Now() >= watch_until));
+    seen_polls = polls;
+    seen_waits = waits;
     // Whoever arms or delays after this sees the new mode and wakes the thread.
-    if (leased_.load() && armed_.load() > 0) leased_.store(false);
-    if (leased_.load()) {
-      pollfd wake{wake_.get(), POLLIN, 0};
-      poll(&wake, 1, WaitMs(Now(), true));
-      FlushDelayed();
+    if (leased_.load() && !waited && armed_.load() > 0) leased_.store(false);
+    const bool leased = leased_.load();
+    if (!leased) FlushDelayed();
+    Sleep(WaitMs(Now(), leased), leased);
+    if (leased) FlushDelayed();
+    if (leased && !waited) {
       // Work that polling left lying about (a program that spins on its memory, queue pairs of
       // a queue that nobody polls) needs this thread at once for a while.
-      if (Dispatch(0, true)) watch_until = Now() + kWatchTime;
+      if (ServeForgotten()) watch_until = Now() + kWatchTime;
     } else {
-      FlushDelayed();
-      Dispatch(WaitMs(Now(), false), true);
+      Dispatch(Server::kThread, nullptr);
     }
     RunTimers();
   }
+}
+
+bool Engine::ServeForgotten() {
+  std::vector<Qp*> noticed;
+  Dispatch(Server::kThread, &noticed);
+  if (noticed.empty()) return false;
+  // A program that polls has seen it a moment later.
+  const auto polls_of = [](Qp* qp) {
+    std::uint32_t polls = 0;
+    for (const Cq* cq : {qp->send_cq.load(), qp->recv_cq.load()}) {
+      if (cq != nullptr) polls += cq->empty_polls.load(std::memory_order_relaxed);
+    }
+    return polls;
+  };
+  std::vector<std::uint32_t> before;
+  for (Qp* qp : noticed) before.push_back(polls_of(qp));
+  pollfd wake{wake_.get(), POLLIN, 0};
+  const timespec moment{0, 50000};
+  ppoll(&wake, 1, &moment, nullptr);
+  bool moved = false;
+  for (std::size_t i = 0; i < noticed.size(); ++i) {
+    const bool polled = polls_of(noticed[i]) != before[i];
+    moved |= ServeSignals(noticed[i], Server::kThread) && !polled;
+  }
+  return moved;
+}
+
+void Engine::Sleep(int timeout_ms, bool leased) {
+  pollfd fds[2] = {{wake_.get(), POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
+  poll(fds, leased ? 1 : 2, timeout_ms);
+  if ((fds[0].revents & POLLIN) == 0) return;
+  std::uint64_t ignored;
+  [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
+}
+
+bool Engine::WaitFor(int fd) {
+  // More than one: the background thread has to do it for all.
+  if (waiting_.fetch_add(1) > 0 && leased_.load()) Wake();
+  waits_.fetch_add(1);
+  // What the program has not answered by now it may never answer: acknowledgements go out.
+  FlushDelayed();
+  pollfd fds[2] = {{fd, POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
+  const bool good = poll(fds, 2, -1) >= 0;
+  if (good && (fds[1].revents & POLLIN) != 0) Dispatch(Server::kProgram, nullptr);
+  waiting_.fetch_sub(1);
+  return good;
 }
 
 int Engine::WaitMs(Instant now, bool leased) {
@@ -166,27 +219,17 @@ void Engine::Wake() {
   [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one);
 }
 
-void Engine::ClearWake() {
-  std::uint64_t ignored;
-  [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
-}
-
 void Engine::OnArmed() {
   armed_.fetch_add(1);
-  if (leased_.load()) Wake();
+  if (leased_.load() && !waits_seen_.load()) Wake();
 }
 
-bool Engine::Dispatch(int timeout_ms, bool background) {
+void Engine::Dispatch(Server server, std::vector<Qp*>* noticed) {
   epoll_event events[32];
-  const int count = epoll_wait(epoll_.get(), events, 32, timeout_ms);
-  bool moved = false;
+  const int count = epoll_wait(epoll_.get(), events, 32, 0);
   for (int i = 0; i < count; ++i) {
     const auto value = static_cast<std::uint32_t>(events[i].data.u64);
     switch (static_cast<Kind>(events[i].data.u64 >> 32)) {
-      case Kind::kWake:
-        // A wake-up is for the background thread; a polling thread must not take it away.
-        if (background) ClearWake();
-        break;
       case Kind::kListener:
         AcceptAll(value);
         break;
@@ -197,41 +240,75 @@ bool Engine::Dispatch(int timeout_ms, bool background) {
         ReceiveDatagrams(value);
         break;
       case Kind::kQp:
-        if (Qp* qp = qps_[value].load(); qp != nullptr) moved |= ProgressQp(qp, false);
+        if (Qp* qp = qps_[value].load(); qp != nullptr) {
+          qp->signals.fetch_or(events[i].events);
+          if (noticed == nullptr) {
+            ServeSignals(qp, server);
+          } else {
+            noticed->push_back(qp);
+          }
+        }
         break;
     }
+  }
+}
+
+void Engine::Serve(Qp* qp) { ServeSignals(qp, Server::kThread); }
+
+bool Engine::ServeSignals(Qp* qp, Server server) {
+  bool moved = false;
+  while (qp->signals.load() != 0) {
+    // Whoever holds the lock looks at the signals after giving it up.
+    const std::unique_lock lock(qp->mutex, std::try_to_lock);
+    if (!lock) break;
+    moved |= ServeLocked(qp, qp->signals.exchange(0), server);
   }
   return moved;
 }
 
-bool Engine::ProgressQp(Qp* qp, bool from_poll) {
-  // Whoever holds the lock is moving this queue pair already.
-  const std::unique_lock lock(qp->mutex, std::try_to_lock);
-  if (!lock || !qp->alive || !qp->machine) return false;
+void Engine::PollQp(Qp* qp, bool look_for_room) {
+  {
+    const std::unique_lock lock(qp->mutex, std::try_to_lock);
+    if (!lock) return;
+    std::uint32_t signals = EPOLLIN;
+    if (qp->signals.load(std::memory_order_relaxed) != 0) signals |= qp->signals.exchange(0);
+    if (look_for_room && qp->stream.wants_write()) qp->stream.CheckWritable();
+    ServeLocked(qp, signals, Server::kProgram);
+  }
+  if (qp->signals.load() != 0) ServeSignals(qp, Server::kProgram);
+}
+
+bool Engine::ServeLocked(Qp* qp, std::uint32_t signals, Server server) {
+  if (!qp->alive || !qp->machine) return false;
   if (qp->stream.state() == Stream::State::kClosed) return false;
   const bool was_open = qp->stream.state() == Stream::State::kOpen;
-  const bool good = qp->stream.Read(*qp->machine, Now());
-  // A program that polls gets its completions first: its next request carries the
-  // acknowledgement. When there is nothing for it, the acknowledgement goes out now.
-  const bool wait = from_poll && good && !qp->machine->completions().empty();
-  if (!good) {
+  if ((signals & EPOLLOUT) != 0) qp->stream.OnWritable();
+  const std::uint64_t before = qp->machine->bytes_in();
+  if (!qp->stream.Read(*qp->machine, (signals & ~(EPOLLIN | EPOLLOUT)) != 0)) {
     StreamEnded(qp, was_open);
     return true;
   }
+  if (!was_open && qp->stream.state() == Stream::State::kOpen) StreamOpened(qp);
+  // A program that polls or waits gets its completions first: its next request carries the
+  // acknowledgement. When there is nothing for it, the acknowledgement goes out now.
+  const bool wait = server == Server::kProgram && !qp->machine->completions().empty();
+  if (qp->stream.unfinished()) WatchAgain(qp);
   Pump(qp, !wait);
   if (wait && qp->machine->ack_due()) DelayAck(qp);
-  return true;
+  return qp->machine->bytes_in() != before;
 }
 
 void Engine::PollProgress(Cq* cq) {
   polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  const int attached = cq->attached.load(std::memory_order_relaxed);
-  if (attached == 0 || attached > Cq::kDirect || (++cq->empty_polls & 15) == 0) {
-    Dispatch(0, false);
+  const std::uint32_t turn = cq->empty_polls.load(std::memory_order_relaxed) + 1;
+  cq->empty_polls.store(turn, std::memory_order_relaxed);
+  if (cq->attached.load(std::memory_order_relaxed) == 0 ||
+      cq->elsewhere.load(std::memory_order_relaxed) != 0 || turn % 32 == 0) {
+    Dispatch(Server::kProgram, nullptr);
     return;
   }
   for (auto& slot : cq->direct) {
-    if (Qp* qp = slot.load(std::memory_order_acquire); qp != nullptr) ProgressQp(qp, true);
+    if (Qp* qp = slot.load(std::memory_order_acquire); qp != nullptr) PollQp(qp, turn % 4 == 0);
   }
 }
 
@@ -240,18 +317,21 @@ void Engine::DelayAck(Qp* qp) {
   {
     const std::lock_guard lock(delayed_mutex_);
     delayed_.push_back(qp);
+    has_delayed_.store(true);
   }
   if (!leased_.load()) Wake();
 }
 
 void Engine::FlushDelayed() {
+  if (!has_delayed_.load()) return;
   std::vector<Qp*> delayed;
   {
     const std::lock_guard lock(delayed_mutex_);
     delayed.swap(delayed_);
+    has_delayed_.store(false);
   }
   for (Qp* qp : delayed) {
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(*this, qp);
     qp->listed = false;
     if (qp->alive && qp->machine && qp->machine->ack_due()) Pump(qp, true);
   }
@@ -260,7 +340,7 @@ void Engine::FlushDelayed() {
 void Engine::NotifyReceives(const std::vector<ReceiveQueue::Waiter>& waiters) {
   for (ReceiveQueue::Waiter waiter : waiters) {
     Qp* qp = static_cast<Qp*>(waiter);
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(*this, qp);
     if (!qp->alive || !qp->machine) continue;
     qp->machine->OnReceiveAvailable();
     Pump(qp, true);

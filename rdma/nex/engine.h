@@ -20,15 +20,20 @@
 namespace oxmem::nex {
 
 // What moves the bytes of all queue pairs of a process: listening sockets, one epoll set, and a
-// background thread that watches it. A program that polls its completion queues moves them by
-// itself; the thread then steps back (a lease that each poll renews and that runs out after
-// kLease without a poll) so that the two do not wake each other for every message. An armed
-// completion queue ends the lease at once.
+// background thread that watches it. A program that polls its completion queues, or waits in
+// ibv_get_cq_event, moves them by itself; the thread then steps back (a lease that each poll or
+// wait renews and that runs out after kLeaseMs without one) so that the two do not wake each other
+// for every message. Arming a completion queue ends the lease at once, unless the program has
+// been seen to wait in ibv_get_cq_event, which looks after the queue itself.
+//
+// The sockets of queue pairs are watched edge-triggered: what happens is noted in Qp::signals and
+// served by whoever holds the queue pair's lock or gets it next (QpLock), so no thread ever waits
+// for that lock to read a socket, and none looks again and again while another is at it.
 class Engine {
  public:
   static constexpr int kLeaseMs = 1;
 
-  Engine(const Config& config, RegionTable* regions);
+  Engine(const Config& config, RegionTable* regions, Neighbourhood* neighbours);
 
   // Takes a free slot, listens and starts the thread. 0 or an errno; *error says more. Once.
   int Start(std::string* error);
@@ -51,6 +56,11 @@ class Engine {
   void EnterError(Qp* qp);              // the verbs state becomes ERR
   void FlushReceives(Qp* qp);
 
+  // Same host (engine_direct.cc). With qp->mutex held:
+  // Executes a read or write at once. False: nothing was done, it has to be posted.
+  bool TryDirect(Qp* qp, const ibv_send_wr& wr);
+  void ChangeAccess(Qp* qp);  // the queue pair's access flags have changed
+
   // UD (engine_datagram.cc). With qp->mutex held:
   int PostDatagram(Qp* qp, const ibv_send_wr& wr);
   void DeliverDatagrams(Qp* qp);
@@ -63,13 +73,20 @@ class Engine {
 
   // Progress inside ibv_poll_cq on an empty queue. No lock held.
   void PollProgress(Cq* cq);
+  // Waits until `fd` is readable or something was moved. False with errno when interrupted.
+  bool WaitFor(int fd);
+  // Serves what was signalled while the lock was held. No lock held.
+  void Serve(Qp* qp);
   void OnArmed();
   void OnDisarmed() { armed_.fetch_sub(1); }
 
   static std::uint64_t Random();
 
  private:
-  enum class Kind : std::uint32_t { kWake, kListener, kPending, kQp, kDatagrams };
+  enum class Kind : std::uint32_t { kListener, kPending, kQp, kDatagrams };
+  // On whose behalf bytes are moved: a program that is about to see its completions, or the
+  // background thread.
+  enum class Server : std::uint8_t { kProgram, kThread };
   struct Pending {
     UniqueFd fd;
     std::array<std::byte, kGreetingBytes> bytes;
@@ -87,18 +104,25 @@ class Engine {
   void Run();
   void Wake();
   int WaitMs(Instant now, bool leased);
-  // True: some queue pair had something to do.
-  bool Dispatch(int timeout_ms, bool background);
-  void ClearWake();
-  bool ProgressQp(Qp* qp, bool from_poll);
+  // Serves what epoll reports; queue pairs are only signalled and listed when `noticed` is given.
+  void Dispatch(Server server, std::vector<Qp*>* noticed);
+  bool ServeForgotten();
+  void Sleep(int timeout_ms, bool leased);
+  bool ServeSignals(Qp* qp, Server server);
+  void PollQp(Qp* qp, bool look_for_room);
+  // With qp->mutex held. True: something was received.
+  bool ServeLocked(Qp* qp, std::uint32_t signals, Server server);
   void AcceptAll(std::size_t listener);
   void ReadPending(int fd);
   void AttachIncoming(UniqueFd fd, const Greeting& hello);
   bool AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello);
   void TryConnect(Qp* qp);
+  void StreamOpened(Qp* qp);
+  void OpenWay(Qp* qp);
+  void CloseWay(Qp* qp);
   void StreamEnded(Qp* qp, bool was_open);
   void Watch(Qp* qp);
-  void SetInterest(Qp* qp);
+  void WatchAgain(Qp* qp);
   void SetTimer(Qp* qp);
   void RunTimers();
   void Deliver(Qp* qp);
@@ -107,6 +131,7 @@ class Engine {
 
   const Config config_;
   RegionTable* const regions_;
+  Neighbourhood* const neighbours_;
   std::uint32_t slot_ = 0;
   bool started_ = false;
   UniqueFd epoll_;
@@ -131,10 +156,30 @@ class Engine {
 
   std::mutex delayed_mutex_;
   std::vector<Qp*> delayed_;
+  std::atomic<bool> has_delayed_{false};
 
   std::atomic<std::uint64_t> polls_{0};
+  std::atomic<std::uint64_t> waits_{0};  // in WaitFor, begun
+  std::atomic<int> waiting_{0};          // in WaitFor, now
   std::atomic<int> armed_{0};
   std::atomic<bool> leased_{false};
+  std::atomic<bool> waits_seen_{false};  // the lease is that of a thread in WaitFor
+};
+
+// Holds a queue pair's lock, and serves what was signalled meanwhile when it gives it up.
+class QpLock {
+ public:
+  QpLock(Engine& engine, Qp* qp) : engine_(engine), qp_(qp) { qp_->mutex.lock(); }
+  ~QpLock() {
+    qp_->mutex.unlock();
+    if (qp_->signals.load() != 0) engine_.Serve(qp_);
+  }
+  QpLock(const QpLock&) = delete;
+  QpLock& operator=(const QpLock&) = delete;
+
+ private:
+  Engine& engine_;
+  Qp* const qp_;
 };
 
 }  // namespace oxmem::nex

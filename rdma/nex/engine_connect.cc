@@ -66,7 +66,8 @@ void Engine::TryConnect(Qp* qp) {
   const std::uint32_t peer = qp->attributes.dest_qp_num;
   const Gid remote = RemoteGid(config_, qp->attributes.ah_attr);
   const auto port = static_cast<std::uint16_t>(config_.base_port + (peer >> kSlotShift));
-  const Handshake handshake(qp->handle()->qp_num, peer, Random(), config_.secret);
+  Handshake handshake(qp->handle()->qp_num, peer, Random(), config_.secret);
+  if (IsAddressOfThisHost(remote)) handshake.set_host(neighbours_->identity());
   if ((peer >> kSlotShift) < kSlots &&
       qp->stream.Connect(LocalGid(config_, qp->attributes.ah_attr), remote, port, handshake)) {
     NEX_DEBUG(1, "queue pair 0x%x connects to %s port %u, queue pair 0x%x", qp->handle()->qp_num,
@@ -79,29 +80,29 @@ void Engine::TryConnect(Qp* qp) {
 
 void Engine::Watch(Qp* qp) {
   epoll_event event{};
-  event.events = EPOLLIN | (qp->stream.wants_write() ? EPOLLOUT : 0u);
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kQp)} << 32 | qp->index;
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, qp->stream.fd(), &event);
-  qp->watching_writes = qp->stream.wants_write();
-}
-
-void Engine::SetInterest(Qp* qp) {
-  const bool wanted = qp->stream.wants_write();
-  if (wanted == qp->watching_writes) return;
-  qp->watching_writes = wanted;
-  epoll_event event{};
-  event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kQp)} << 32 | qp->index;
-  const int fd = qp->stream.write_fd();
-  if (fd == qp->stream.fd()) {
-    event.events = EPOLLIN | (wanted ? EPOLLOUT : 0u);
-    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
-  } else {
-    event.events = EPOLLOUT;
-    epoll_ctl(epoll_.get(), wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event);
+  if (qp->stream.write_fd() != qp->stream.fd()) {
+    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, qp->stream.write_fd(), &event);
   }
 }
 
+// Makes the system report a stream again that has not been read to its end.
+void Engine::WatchAgain(Qp* qp) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kQp)} << 32 | qp->index;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, qp->stream.fd(), &event);
+}
+
+void Engine::StreamOpened(Qp* qp) {
+  qp->stream.SetDeathTimeout(qp->machine->peer_timeout());
+  OpenWay(qp);
+}
+
 void Engine::StreamEnded(Qp* qp, bool was_open) {
+  CloseWay(qp);
   qp->stream.Close(false);
   if (was_open) {
     NEX_DEBUG(1, "queue pair 0x%x lost its peer", qp->handle()->qp_num);
@@ -122,9 +123,10 @@ void Engine::CloseStream(Qp* qp) {
   // What has arrived is answered first: a device would have done so when it came, and a peer that
   // hears nothing takes its last requests for lost.
   if (qp->machine && qp->stream.state() == Stream::State::kOpen &&
-      qp->stream.Read(*qp->machine, Now()) && qp->stream.state() == Stream::State::kOpen) {
+      qp->stream.Read(*qp->machine, false) && qp->stream.state() == Stream::State::kOpen) {
     qp->stream.Write(*qp->machine, true);
   }
+  CloseWay(qp);
   qp->stream.Close(true);
   qp->held.Reset();
   qp->connect_at = Instant::Never();
@@ -178,7 +180,7 @@ void Engine::ReadPending(int number) {
 void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
   Qp* qp = FindQp(hello.destination_qpn);
   if (qp == nullptr) return;
-  const std::lock_guard lock(qp->mutex);
+  const QpLock lock(*this, qp);
   if (!qp->alive || !qp->machine || qp->handle()->qp_num != hello.destination_qpn) return;
   switch (qp->state.load()) {
     case IBV_QPS_RESET:
@@ -198,8 +200,13 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
 
 bool Engine::AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello) {
   if (qp->stream.state() != Stream::State::kClosed || qp->machine->gone()) return false;
-  const Handshake handshake(qp->handle()->qp_num, qp->attributes.dest_qp_num, Random(),
-                            config_.secret);
+  Handshake handshake(qp->handle()->qp_num, qp->attributes.dest_qp_num, Random(), config_.secret);
+  sockaddr_in6 peer{};
+  socklen_t size = sizeof peer;
+  if (getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
+      IsAddressOfThisHost(GidOf(peer))) {
+    handshake.set_host(neighbours_->identity());
+  }
   if (!qp->stream.Accept(std::move(fd), handshake, hello)) {
     NEX_DEBUG(1, "queue pair 0x%x refused a connection of queue pair 0x%x", qp->handle()->qp_num,
               hello.source_qpn);

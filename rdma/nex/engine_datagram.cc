@@ -122,7 +122,7 @@ void Engine::RouteDatagram(std::span<const std::byte> packet) {
   if (!header) return;
   const auto payload = packet.subspan(kDatagramHeaderBytes);
   const auto deliver = [&](Qp* qp, std::uint32_t qpn) {
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(*this, qp);
     if (!qp->alive || !qp->datagrams || !qp->receives) return;
     if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) return;
     qp->datagrams->OnPacket(*header, payload, qp->attributes.qkey, *regions_, *qp->receives);

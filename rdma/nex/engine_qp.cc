@@ -48,7 +48,7 @@ void Engine::Deliver(Qp* qp) {
       const auto* source = static_cast<const QpReceives*>(done.source);
       const bool shared_cq =
           source != nullptr && source->shared() != nullptr && source->shared()->cq != nullptr;
-      cq = shared_cq ? source->shared()->cq : qp->recv_cq;
+      cq = shared_cq ? source->shared()->cq : qp->recv_cq.load();
     }
     if (cq != nullptr) PushCompletion(cq, done.wc, done.solicited);
   }
@@ -65,11 +65,12 @@ void Engine::Deliver(Qp* qp) {
 
 void Engine::EnterError(Qp* qp) {
   const bool before = qp->state.exchange(IBV_QPS_ERR) == IBV_QPS_ERR;
+  CloseWay(qp);
   qp->handle()->state = IBV_QPS_ERR;
   if (qp->machine) {
     qp->machine->Fail();
     for (const Completion& done : qp->machine->completions()) {
-      Cq* cq = done.receive ? qp->recv_cq : qp->send_cq;
+      Cq* cq = done.receive ? qp->recv_cq.load() : qp->send_cq.load();
       if (cq != nullptr) PushCompletion(cq, done.wc, done.solicited);
     }
     qp->machine->completions().clear();
@@ -108,11 +109,10 @@ void Engine::Pump(Qp* qp, bool acknowledge) {
   if (qp->stream.state() != Stream::State::kClosed) {
     // In the error state nothing more is said; a peer that was refused closes by itself.
     if (qp->machine->wants_close() && !qp->stream.wants_write()) {
+      CloseWay(qp);
       qp->stream.Close(true);
       qp->machine->Detach(Now());
       Deliver(qp);
-    } else {
-      SetInterest(qp);
     }
   }
   SetTimer(qp);
@@ -129,7 +129,7 @@ void Engine::SetTimer(Qp* qp) {
     if (!wanted.is_never()) timers_.insert({wanted, qp});
     qp->timer = wanted;
   }
-  if (earlier && !wanted.is_never()) Wake();
+  if (earlier && !wanted.is_never() && pthread_equal(pthread_self(), thread_) == 0) Wake();
 }
 
 void Engine::RunTimers() {
@@ -143,7 +143,7 @@ void Engine::RunTimers() {
     }
   }
   for (Qp* qp : due) {
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(*this, qp);
     if (!qp->alive || !qp->machine) continue;
     if (now >= qp->connect_at) {
       qp->connect_at = Instant::Never();

@@ -1,6 +1,8 @@
 #ifndef RDMA_NEX_EVENT_QUEUE_H_
 #define RDMA_NEX_EVENT_QUEUE_H_
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <utility>
 
 namespace oxmem::nex {
 
@@ -26,24 +29,52 @@ class EventQueue {
   int fd() const { return fd_; }
 
   void Push(const Event& event) {
-    {
-      const std::lock_guard lock(mutex_);
-      events_.push_back(event);
+    const std::lock_guard lock(mutex_);
+    events_.push_back(event);
+    if (waited_for_here == this) {
+      ++unannounced_;
+    } else {
+      Announce(1);
     }
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(fd_, &one, sizeof one);
   }
+
+  // While a thread moves bytes in order to wait for this queue, what it pushes itself need not be
+  // announced through the descriptor: it looks here next.
+  class Waiting {
+   public:
+    explicit Waiting(EventQueue* queue) { waited_for_here = queue; }
+    ~Waiting() {
+      EventQueue* queue = std::exchange(waited_for_here, nullptr);
+      const std::lock_guard lock(queue->mutex_);
+      // One is taken right away; others may be waited for with poll.
+      if (queue->unannounced_ > 1) queue->Announce(std::exchange(queue->unannounced_, 1) - 1);
+    }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+  };
+
+  // False when there is none.
+  bool TryPop(Event* event) {
+    const std::lock_guard lock(mutex_);
+    if (events_.empty()) return false;
+    *event = events_.front();
+    events_.pop_front();
+    CountOne();
+    return true;
+  }
+
+  bool waits() const { return (fcntl(fd_, F_GETFL) & O_NONBLOCK) == 0; }
 
   // Waits unless the descriptor is non-blocking. False with errno set.
   bool Pop(Event* event) {
     for (;;) {
-      std::uint64_t value;
-      if (read(fd_, &value, sizeof value) != sizeof value) return false;
-      const std::lock_guard lock(mutex_);
-      if (events_.empty()) continue;  // it was removed meanwhile
-      *event = events_.front();
-      events_.pop_front();
-      return true;
+      if (TryPop(event)) return true;
+      if (!waits()) {
+        errno = EAGAIN;
+        return false;
+      }
+      pollfd readable{fd_, POLLIN, 0};
+      if (poll(&readable, 1, -1) < 0) return false;
     }
   }
 
@@ -52,19 +83,30 @@ class EventQueue {
   std::size_t Remove(Predicate predicate) {
     const std::lock_guard lock(mutex_);
     const std::size_t removed = std::erase_if(events_, predicate);
-    // Their counts are read off again, without waiting if a reader has been faster.
-    for (std::size_t i = 0; i < removed; ++i) {
-      pollfd readable{fd_, POLLIN, 0};
-      std::uint64_t value;
-      if (poll(&readable, 1, 0) != 1 || read(fd_, &value, sizeof value) < 0) break;
-    }
+    for (std::size_t i = 0; i < removed; ++i) CountOne();
     return removed;
   }
 
  private:
+  void Announce(std::uint64_t events) {
+    [[maybe_unused]] const ssize_t written = write(fd_, &events, sizeof events);
+  }
+
+  // Under the mutex the descriptor counts exactly the announced events, so this never waits.
+  void CountOne() {
+    if (unannounced_ > 0) {
+      --unannounced_;
+      return;
+    }
+    std::uint64_t value;
+    [[maybe_unused]] const ssize_t got = read(fd_, &value, sizeof value);
+  }
+
   const int fd_;
   std::mutex mutex_;
   std::deque<Event> events_;
+  std::size_t unannounced_ = 0;
+  static inline thread_local EventQueue* waited_for_here = nullptr;
 };
 
 }  // namespace oxmem::nex

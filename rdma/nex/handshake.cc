@@ -69,6 +69,7 @@ Greeting Handshake::Make(GreetingType type) const {
   greeting.destination_qpn = peer_qpn_;
   greeting.nonce = nonce_;
   greeting.peer_nonce = peer_nonce_;
+  if (type != GreetingType::kConfirm) greeting.host = host_;
   if (type == GreetingType::kWelcome) greeting.proof = Proof(type, peer_nonce_, nonce_);
   if (type == GreetingType::kConfirm) greeting.proof = Proof(type, nonce_, peer_nonce_);
   return greeting;
@@ -79,18 +80,26 @@ bool Handshake::Fits(const Greeting& greeting, GreetingType type) const {
          greeting.destination_qpn == own_qpn_;
 }
 
+std::uint64_t Handshake::connection() const {
+  const std::uint64_t connecting = accepting_ ? peer_nonce_ : nonce_;
+  const std::uint64_t accepting = accepting_ ? nonce_ : peer_nonce_;
+  return (connecting ^ std::rotl(accepting, 32)) | 1;
+}
+
 Greeting Handshake::Hello() const { return Make(GreetingType::kHello); }
 
 std::optional<Greeting> Handshake::OnHello(const Greeting& hello) {
   accepting_ = true;
   if (!Fits(hello, GreetingType::kHello) || hello.peer_nonce != 0) return std::nullopt;
   peer_nonce_ = hello.nonce;
+  peer_host_ = hello.host;
   return Make(GreetingType::kWelcome);
 }
 
 std::optional<Greeting> Handshake::OnWelcome(const Greeting& welcome) {
   if (!Fits(welcome, GreetingType::kWelcome) || welcome.peer_nonce != nonce_) return std::nullopt;
   peer_nonce_ = welcome.nonce;
+  peer_host_ = welcome.host;
   if (welcome.proof != Proof(GreetingType::kWelcome, nonce_, peer_nonce_)) return std::nullopt;
   return Make(GreetingType::kConfirm);
 }

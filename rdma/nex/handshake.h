@@ -21,6 +21,11 @@ class Handshake {
   Handshake() = default;
   Handshake(std::uint32_t own_qpn, std::uint32_t peer_qpn, std::uint64_t nonce,
             const std::string& secret);
+  // What the peer is told about this process; nothing unless it is on the same host.
+  void set_host(const HostIdentity& host) { host_ = host; }
+  const HostIdentity& peer_host() const { return peer_host_; }
+  // The same number on both sides, good for this connection only; never 0.
+  std::uint64_t connection() const;
 
   Greeting Hello() const;
   std::optional<Greeting> OnHello(const Greeting& hello);
@@ -38,6 +43,8 @@ class Handshake {
   std::uint32_t peer_qpn_ = 0;
   std::uint64_t nonce_ = 0;
   std::uint64_t peer_nonce_ = 0;
+  HostIdentity host_;
+  HostIdentity peer_host_;
   std::uint64_t key_[2] = {0, 0};
   bool keyed_ = false;
   bool accepting_ = false;

@@ -23,7 +23,14 @@ std::uint32_t RandomKey() { return static_cast<std::uint32_t>(Engine::Random());
 }  // namespace
 
 Library::Library(const Config& config)
-    : config_(config), regions_(kMaxRegions, RandomKey), engine_(config_, &regions_) {
+    : config_(config),
+      neighbours_(config.direct ? std::shared_ptr(Segment::Create(Engine::Random())) : nullptr),
+      regions_(neighbours_.usable() ? RegionTable(neighbours_.own()->regions(), RandomKey,
+                                                  [this](std::uint32_t region) {
+                                                    neighbours_.WaitForVisitors(region);
+                                                  })
+                                    : RegionTable(kMaxRegions, RandomKey)),
+      engine_(config_, &regions_, &neighbours_) {
   ibv_device& device = device_.base;
   device.node_type = IBV_NODE_CA;
   device.transport_type = IBV_TRANSPORT_IB;

@@ -21,7 +21,7 @@ inline constexpr int kMaxQps = 16000;
 inline constexpr int kMaxQueueDepth = 16384;
 inline constexpr int kMaxCqs = 65536;
 inline constexpr int kMaxCqe = 1 << 22;
-inline constexpr int kMaxRegions = 1 << 17;
+inline constexpr int kMaxRegions = Segment::kRegions;
 inline constexpr int kMaxReadsPerQp = 128;
 
 // Everything of nex0 in one process. Made when a program first asks for devices, never
@@ -56,6 +56,7 @@ class Library {
   static void InChild();
 
   const Config config_;
+  Neighbourhood neighbours_;
   RegionTable regions_;
   Engine engine_;
   Device device_{};

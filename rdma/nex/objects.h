@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rdma/nex/datagram.h"
+#include "rdma/nex/direct/neighbour.h"
 #include "rdma/nex/event_queue.h"
 #include "rdma/nex/qp/queue_pair.h"
 #include "rdma/nex/receive_queue.h"
@@ -80,11 +81,12 @@ struct Cq {
   std::uint32_t async_reported = 0;
   CqEntry current{};  // what the extended readers look at
   std::atomic<int> users{0};
-  // The first few queue pairs of this queue are polled directly, without epoll.
-  static constexpr int kDirect = 4;
+  // When it has only so many queue pairs, they are polled directly, without epoll.
+  static constexpr int kDirect = 2;
   std::array<std::atomic<Qp*>, kDirect> direct{};
-  std::atomic<int> attached{0};
-  std::uint32_t empty_polls = 0;
+  std::atomic<int> attached{0};               // queue pairs
+  std::atomic<int> elsewhere{0};              // of these, not in `direct`
+  std::atomic<std::uint32_t> empty_polls{0};  // by whoever polls; exactness does not matter
 };
 
 struct Srq {
@@ -147,8 +149,8 @@ struct Qp {
   ibv_qp_attr attributes{};
   ibv_qp_init_attr init{};
   Pd* pd = nullptr;
-  Cq* send_cq = nullptr;
-  Cq* recv_cq = nullptr;
+  std::atomic<Cq*> send_cq{nullptr};
+  std::atomic<Cq*> recv_cq{nullptr};
   Srq* srq = nullptr;
   Xrcd* xrcd = nullptr;
   std::unique_ptr<ReceiveQueue> own_receives;
@@ -159,13 +161,16 @@ struct Qp {
   Stream stream;
   UniqueFd held;  // a peer that greeted before this queue pair was ready to receive
   Greeting held_hello;
+  Way way;                                // to the peer's memory, on the same host
   Instant connect_at = Instant::Never();  // next attempt
   int connect_tries = 0;
   Instant timer = Instant::Never();  // what the engine has for it
   std::atomic<bool> listed{false};   // in the engine's list of delayed acknowledgements
   std::uint32_t async_reported = 0;
   bool drain_notify = false;
-  bool watching_writes = false;
+  // What happened to the stream (EPOLL*) that nobody has looked at yet. Whoever gives up `mutex`
+  // looks here afterwards: see QpLock.
+  std::atomic<std::uint32_t> signals{0};
   // The ibv_wr_* builders.
   struct Builder {
     std::vector<ibv_send_wr> works;

@@ -15,40 +15,56 @@ constexpr std::uint32_t kErased = 0xffffffff;
 std::size_t Hash(std::uint32_t key) { return key >> 8; }
 }  // namespace
 
-RegionTable::RegionTable(std::size_t capacity, std::function<std::uint32_t()> random)
-    : random_(std::move(random)),
-      capacity_(capacity),
-      mask_(std::bit_ceil(capacity * 2) - 1),
-      regions_(static_cast<Region*>(std::calloc(capacity, sizeof(Region)))),
-      index_(static_cast<std::atomic<std::uint32_t>*>(
-          std::calloc(mask_ + 1, sizeof(std::atomic<std::uint32_t>)))) {
-  OXMEM_CHECK(regions_ != nullptr && index_ != nullptr);
-}
-
-Region* RegionTable::Find(std::uint32_t key) const {
-  for (std::size_t i = Hash(key) & mask_;; i = (i + 1) & mask_) {
-    const std::uint32_t entry = index_[i].load(std::memory_order_acquire);
+Region* FindRegion(const RegionStorage& storage, std::uint32_t key) {
+  const std::size_t mask = 2 * storage.capacity - 1;
+  std::size_t i = Hash(key) & mask;
+  for (std::size_t looked = 0; looked <= mask; ++looked, i = (i + 1) & mask) {
+    const std::uint32_t entry = storage.index[i].load(std::memory_order_acquire);
     if (entry == 0) return nullptr;
-    if (entry == kErased) continue;
-    auto* region = &regions_[entry - 1];
+    if (entry == kErased || entry > storage.capacity) continue;
+    auto* region = &storage.regions[entry - 1];
     if (region->key.load(std::memory_order_acquire) == key) return region;
   }
+  return nullptr;
+}
+
+bool RegionAllows(const Region& region, const RegionQuery& query) {
+  bool good = region.domain == query.domain;
+  good = good && (region.access & query.access) == query.access;
+  good = good && query.address >= region.first && query.length <= region.length &&
+         query.address - region.first <= region.length - query.length;
+  return good &&
+         (!region.is_window || (query.use == RegionUse::kRemote &&
+                                (region.window_qpn == 0 || region.window_qpn == query.qpn)));
+}
+
+RegionTable::RegionTable(std::size_t capacity, std::function<std::uint32_t()> random)
+    : random_(std::move(random)),
+      own_regions_(static_cast<Region*>(std::calloc(std::bit_ceil(capacity), sizeof(Region)))),
+      own_index_(static_cast<std::atomic<std::uint32_t>*>(
+          std::calloc(2 * std::bit_ceil(capacity), sizeof(std::atomic<std::uint32_t>)))),
+      storage_{own_regions_.get(), own_index_.get(), std::bit_ceil(capacity)},
+      mask_(2 * storage_.capacity - 1) {
+  OXMEM_CHECK(own_regions_ != nullptr && own_index_ != nullptr);
+}
+
+RegionTable::RegionTable(const RegionStorage& storage, std::function<std::uint32_t()> random,
+                         std::function<void(std::uint32_t)> visitors)
+    : random_(std::move(random)),
+      visitors_(std::move(visitors)),
+      storage_(storage),
+      mask_(2 * storage.capacity - 1) {
+  OXMEM_CHECK(std::has_single_bit(storage.capacity));
 }
 
 RegionTable::Pinned RegionTable::Pin(const RegionQuery& query) {
   if (query.key == 0) return {};
-  Region* region = Find(query.key);
+  Region* region = FindRegion(storage_, query.key);
   if (region == nullptr) return {};
   // The order of this pair and of the pair in Remove decides the race between them.
   region->pins.fetch_add(1, std::memory_order_seq_cst);
-  bool good = region->key.load(std::memory_order_seq_cst) == query.key;
-  good = good && region->domain == query.domain;
-  good = good && (region->access & query.access) == query.access;
-  good = good && query.address >= region->first && query.length <= region->length &&
-         query.address - region->first <= region->length - query.length;
-  good = good &&
-         (!region->is_window || (query.use == RegionUse::kRemote &&
-                                 (region->window_qpn == 0 || region->window_qpn == query.qpn)));
+  const bool good =
+      region->key.load(std::memory_order_seq_cst) == query.key && RegionAllows(*region, query);
   if (!good) {
     Unpin(region);
     return {};
@@ -61,6 +77,7 @@ void RegionTable::Unpin(Region* region) { region->pins.fetch_sub(1, std::memory_
 void RegionTable::WaitForPins(Region* region) {
   // A pin lasts for one copy or system call that does not block.
   while (region->pins.load(std::memory_order_seq_cst) != 0) sched_yield();
+  if (visitors_) visitors_(static_cast<std::uint32_t>(region - storage_.regions));
 }
 
 std::uint32_t RegionTable::FreshKeyLocked() {
@@ -68,27 +85,29 @@ std::uint32_t RegionTable::FreshKeyLocked() {
     const std::uint32_t key = random_();
     if ((key >> 8) == 0 || (key >> 8) == 0xffffff) continue;
     bool taken = false;
-    for (std::size_t i = Hash(key) & mask_; index_[i].load() != 0 && !taken; i = (i + 1) & mask_) {
-      const std::uint32_t entry = index_[i].load();
-      taken = entry != kErased && (regions_[entry - 1].key.load() >> 8) == (key >> 8);
+    for (std::size_t i = Hash(key) & mask_; storage_.index[i].load() != 0 && !taken;
+         i = (i + 1) & mask_) {
+      const std::uint32_t entry = storage_.index[i].load();
+      taken = entry != kErased && (storage_.regions[entry - 1].key.load() >> 8) == (key >> 8);
     }
     if (!taken) return key;
   }
 }
 
 void RegionTable::InsertLocked(std::uint32_t key, Region* region) {
-  const auto slot = static_cast<std::uint32_t>(region - regions_.get()) + 1;
+  const auto slot = static_cast<std::uint32_t>(region - storage_.regions) + 1;
   std::size_t i = Hash(key) & mask_;
-  while (index_[i].load() != 0 && index_[i].load() != kErased) i = (i + 1) & mask_;
-  index_[i].store(slot, std::memory_order_release);
+  while (storage_.index[i].load() != 0 && storage_.index[i].load() != kErased) i = (i + 1) & mask_;
+  storage_.index[i].store(slot, std::memory_order_release);
 }
 
 void RegionTable::EraseLocked(std::uint32_t key) {
-  for (std::size_t i = Hash(key) & mask_; index_[i].load() != 0; i = (i + 1) & mask_) {
-    const std::uint32_t entry = index_[i].load();
-    if (entry == kErased || (regions_[entry - 1].key.load() != key)) continue;
+  for (std::size_t i = Hash(key) & mask_; storage_.index[i].load() != 0; i = (i + 1) & mask_) {
+    const std::uint32_t entry = storage_.index[i].load();
+    if (entry == kErased || (storage_.regions[entry - 1].key.load() != key)) continue;
     // A grave is needed only in the middle of a chain.
-    index_[i].store(index_[(i + 1) & mask_].load() == 0 ? 0 : kErased, std::memory_order_release);
+    storage_.index[i].store(storage_.index[(i + 1) & mask_].load() == 0 ? 0 : kErased,
+                            std::memory_order_release);
     return;
   }
 }
@@ -99,7 +118,7 @@ Region* RegionTable::FreeSlotLocked() {
     free_.pop_back();
     return region;
   }
-  return used_ < capacity_ ? &regions_[used_++] : nullptr;
+  return used_ < storage_.capacity ? &storage_.regions[used_++] : nullptr;
 }
 
 Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t first,
@@ -207,7 +226,7 @@ bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::
 
 bool RegionTable::Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn) {
   const std::lock_guard lock(mutex_);
-  Region* window = key == 0 ? nullptr : Find(key);
+  Region* window = key == 0 ? nullptr : FindRegion(storage_, key);
   if (window == nullptr || !window->is_window || window->domain != domain) return false;
   if (window->window_qpn != qpn) return false;  // type 1 windows cannot be invalidated
   UnbindLocked(window);

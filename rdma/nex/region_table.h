@@ -40,14 +40,31 @@ struct RegionQuery {
   std::uint32_t qpn = 0;
 };
 
+// Where a table keeps its regions. Another process that maps the same memory can look regions up
+// in it; it learns from its doors (direct/segment.h) what RegionTable learns from pins.
+struct RegionStorage {
+  Region* regions = nullptr;
+  std::atomic<std::uint32_t>* index = nullptr;  // twice `capacity`; slot + 1, 0 empty
+  std::size_t capacity = 0;                     // a power of two
+};
+
+// The region with this key, or nullptr. Takes no lock, and ends whatever the storage holds.
+Region* FindRegion(const RegionStorage& storage, std::uint32_t key);
+// Every check but that of the key itself, for a region that is pinned or visited.
+bool RegionAllows(const Region& region, const RegionQuery& query);
+
 // The memory of a process that queue pairs may touch: a table from random keys to regions.
 // Lookups take no lock. A successful Pin keeps the memory registered until Unpin; Remove waits
 // for pins, so memory is never touched after its deregistration returned. Pins are held only
 // around one system call or copy, never while waiting for a peer.
 class RegionTable {
  public:
-  // `random` gives 32 random bits a call.
+  // `random` gives 32 random bits a call; the capacity is rounded up to a power of two.
   RegionTable(std::size_t capacity, std::function<std::uint32_t()> random);
+  // With storage of the caller's, all zero, that outlives the table. `visitors` returns when
+  // nobody outside uses a region (its number in the storage) whose key was taken away.
+  RegionTable(const RegionStorage& storage, std::function<std::uint32_t()> random,
+              std::function<void(std::uint32_t)> visitors);
 
   struct Pinned {
     Region* region = nullptr;  // nullptr: refused
@@ -83,25 +100,24 @@ class RegionTable {
   bool Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn);
 
  private:
-  Region* Find(std::uint32_t key) const;
   std::uint32_t FreshKeyLocked();
   void InsertLocked(std::uint32_t key, Region* region);
   void EraseLocked(std::uint32_t key);
   Region* FreeSlotLocked();
   void UnbindLocked(Region* window);
-  static void WaitForPins(Region* region);
+  void WaitForPins(Region* region);
 
   std::function<std::uint32_t()> random_;
+  std::function<void(std::uint32_t)> visitors_;
   std::mutex mutex_;  // guards changes; lookups do without
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };
   // Large and mostly unused: zeroed pages of the system that only become real when touched.
-  const std::size_t capacity_;
+  const std::unique_ptr<Region[], Free> own_regions_;
+  const std::unique_ptr<std::atomic<std::uint32_t>[], Free> own_index_;
+  const RegionStorage storage_;
   const std::size_t mask_;
-  const std::unique_ptr<Region[], Free> regions_;
-  // slot + 1; 0 empty, kErased a grave
-  const std::unique_ptr<std::atomic<std::uint32_t>[], Free> index_;
   std::size_t used_ = 0;
   std::vector<Region*> free_;
 };

@@ -2,19 +2,66 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
 
 namespace oxmem::nex {
 namespace {
 
-// Payloads of this size are received straight to where they go; smaller ones through the buffer.
-constexpr std::uint64_t kDirectBytes = 4096;
+// So much payload is received straight to where it goes; less comes through the buffer, together
+// with the headers around it.
+constexpr std::uint64_t kDirectBytes = 16384;
+constexpr std::size_t kBufferBytes = 65536;
+constexpr std::size_t kReadShare = std::size_t{4} << 20;
+
+// One buffer for all streams that a thread reads: its contents are used up by every read.
+std::byte* ReadBuffer() {
+  thread_local std::unique_ptr<std::byte[]> buffer;
+  if (buffer == nullptr) buffer.reset(new std::byte[kBufferBytes]);
+  return buffer.get();
+}
 
 void SetNoDelay(int fd) {
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+// The system takes one piece faster than several, so a few bytes in several are put together.
+constexpr std::size_t kGatherBytes = 1024;
+
+ssize_t Receive(int fd, IoBatch& batch) {
+  if (batch.piece_count == 1) {
+    return recv(fd, batch.pieces[0].iov_base, batch.pieces[0].iov_len, MSG_DONTWAIT);
+  }
+  msghdr message{};
+  message.msg_iov = batch.pieces.data();
+  message.msg_iovlen = static_cast<std::size_t>(batch.piece_count);
+  return recvmsg(fd, &message, MSG_DONTWAIT);
+}
+
+ssize_t Send(int fd, IoBatch& batch) {
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  if (batch.piece_count == 1) {
+    return send(fd, batch.pieces[0].iov_base, batch.pieces[0].iov_len, kFlags);
+  }
+  if (batch.bytes <= kGatherBytes) {
+    std::array<std::byte, kGatherBytes> together;
+    std::size_t at = 0;
+    for (int i = 0; i < batch.piece_count; ++i) {
+      std::memcpy(together.data() + at, batch.pieces[i].iov_base, batch.pieces[i].iov_len);
+      at += batch.pieces[i].iov_len;
+    }
+    return send(fd, together.data(), at, kFlags);
+  }
+  msghdr message{};
+  message.msg_iov = batch.pieces.data();
+  message.msg_iovlen = static_cast<std::size_t>(batch.piece_count);
+  return sendmsg(fd, &message, kFlags);
 }
 
 }  // namespace
@@ -60,7 +107,6 @@ bool Stream::OpenToSelf() {
   fd_.Reset(ends[0]);
   self_.Reset(ends[1]);
   state_ = State::kOpen;
-  buffer_ = std::make_unique<std::byte[]>(kBufferBytes);
   return true;
 }
 
@@ -87,7 +133,6 @@ bool Stream::FinishConnect() {
 
 bool Stream::Opened(QueuePair& machine) {
   state_ = State::kOpen;
-  buffer_ = std::make_unique<std::byte[]>(kBufferBytes);
   machine.Attach();
   return true;
 }
@@ -106,60 +151,45 @@ bool Stream::ReadGreeting(QueuePair& machine) {
   return confirm && SendGreeting(*confirm) && Opened(machine);
 }
 
-bool Stream::ReadDirect(QueuePair& machine, Instant now, bool* more) {
-  IoBatch batch;
-  machine.DirectTargets(machine.payload_left(), &batch);
-  if (batch.bytes == 0) {
+bool Stream::ReadOpen(QueuePair& machine, bool ended) {
+  std::byte* const buffer = ReadBuffer();
+  // A bound keeps one busy stream from starving the others.
+  for (std::size_t moved = 0; moved < kReadShare;) {
+    IoBatch batch;
+    if (machine.payload_left() >= kDirectBytes) machine.DirectTargets(~std::uint64_t{0}, &batch);
+    const std::size_t direct = batch.bytes;
+    // The header that follows a long payload comes along with it, and no more than that: so the
+    // next payload can go straight to its place as well.
+    std::size_t behind = direct == 0 ? kBufferBytes : kHeaderBytes;
+    if (direct > 0 && direct < machine.payload_left()) behind = 0;
+    if (behind > 0 && !batch.full()) batch.Add(buffer, behind);
+    const ssize_t result = Receive(fd_.get(), batch);
+    const int error = errno;
+    const std::size_t wanted = batch.bytes;
     batch.Release();
-    return true;
-  }
-  msghdr message{};
-  message.msg_iov = batch.pieces.data();
-  message.msg_iovlen = static_cast<std::size_t>(batch.piece_count);
-  const ssize_t got = recvmsg(fd_.get(), &message, MSG_DONTWAIT);
-  const int error = errno;
-  batch.Release();
-  if (got == 0) return false;
-  if (got < 0) {
-    *more = error == EINTR;
-    return error == EAGAIN || error == EINTR;
-  }
-  return machine.OnDirect(static_cast<std::size_t>(got), now);
-}
-
-bool Stream::ReadOpen(QueuePair& machine, Instant now) {
-  // A bound keeps one busy stream from starving the others; epoll reports what is left.
-  for (int rounds = 0; rounds < 64; ++rounds) {
-    bool more = true;
-    if (machine.payload_left() >= kDirectBytes && !machine.failed()) {
-      const std::uint64_t before = machine.payload_left();
-      if (!ReadDirect(machine, now, &more)) return false;
-      if (!more) return true;
-      if (machine.payload_left() != before) continue;
-      if (!machine.failed() && before >= kDirectBytes) {
-        // Dropped payload has no target and goes through the buffer below.
-      }
-    }
-    const ssize_t got = recv(fd_.get(), buffer_.get(), kBufferBytes, MSG_DONTWAIT);
-    if (got == 0) return false;
-    if (got < 0) return errno == EAGAIN || errno == EINTR;
-    const auto bytes = std::span<const std::byte>(buffer_.get(), static_cast<std::size_t>(got));
-    if (!machine.OnBytes(bytes, now)) return false;
+    if (result == 0) return false;
+    if (result < 0) return error == EAGAIN || error == EINTR;
+    const auto got = static_cast<std::size_t>(result);
+    const Instant now = Now();
+    if (direct > 0 && !machine.OnDirect(std::min(got, direct), now)) return false;
+    if (got > direct && !machine.OnBytes({buffer, got - direct}, now)) return false;
     // A short read emptied the socket; asking again would only be told so.
-    if (static_cast<std::size_t>(got) < kBufferBytes && machine.payload_left() < kDirectBytes) {
-      return true;
-    }
+    if (got < wanted && !ended) return true;
+    moved += got;
+    if (machine.ack_urgent()) break;
   }
+  unfinished_ = true;
   return true;
 }
 
-bool Stream::Read(QueuePair& machine, Instant now) {
+bool Stream::Read(QueuePair& machine, bool ended) {
   bool good = true;
+  unfinished_ = false;
   if (state_ == State::kConnecting) good = FinishConnect();
   if (good && state_ == State::kGreeting) good = ReadGreeting(machine);
   if (good && state_ == State::kOpen) {
     if (!machine.attached()) machine.Attach();
-    good = ReadOpen(machine, now);
+    good = ReadOpen(machine, ended);
   }
   if (!good) Close(false);
   return good;
@@ -170,9 +200,8 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
     Close(false);
     return false;
   }
-  if (state_ != State::kOpen) return true;
+  if (state_ != State::kOpen || blocked_) return true;
   if (!machine.attached()) machine.Attach();
-  blocked_ = false;
   for (;;) {
     IoBatch batch;
     if (!machine.FillOutput(&batch, acknowledge)) {
@@ -183,10 +212,7 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       batch.Release();
       return true;
     }
-    msghdr message{};
-    message.msg_iov = batch.pieces.data();
-    message.msg_iovlen = static_cast<std::size_t>(batch.piece_count);
-    const ssize_t sent = sendmsg(write_fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent = Send(write_fd(), batch);
     const int error = errno;
     const std::size_t wanted = batch.bytes;
     batch.Release();
@@ -207,6 +233,11 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
   }
 }
 
+void Stream::CheckWritable() {
+  pollfd writable{write_fd(), POLLOUT, 0};
+  if (poll(&writable, 1, 0) != 0) blocked_ = false;
+}
+
 void Stream::SetDeathTimeout(Duration timeout) {
   if (!fd_.valid() || timeout.nanoseconds() <= 0) return;
   const auto ms = static_cast<unsigned>(
@@ -219,8 +250,7 @@ void Stream::Close(bool gently) {
   fd_.Reset();
   self_.Reset();
   state_ = State::kClosed;
-  blocked_ = false;
-  buffer_.reset();
+  blocked_ = unfinished_ = false;
 }
 
 }  // namespace oxmem::nex

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "rdma/nex/config.h"
 #include "rdma/nex/handshake.h"
@@ -14,18 +13,18 @@
 namespace oxmem::nex {
 
 // The TCP connection of one queue pair: greeting, then the machine's bytes both ways. Never
-// blocks. Used with the queue pair's lock held. One read buffer of kBufferBytes a stream.
+// blocks. Used with the queue pair's lock held. It has no buffers of its own: what is received
+// goes where it belongs, or through a buffer that the reading thread has for all streams.
 //
 //   closed --Connect--> connecting --writable--> greeting --WELCOME--> open
 //   closed --Accept(HELLO)-----------------------> greeting --CONFIRM--> open
 //   closed --OpenToSelf----------------------------------------------> open
 class Stream {
  public:
-  static constexpr std::size_t kBufferBytes = 16384;
-
   enum class State : std::uint8_t { kClosed, kConnecting, kGreeting, kOpen };
   State state() const { return state_; }
   int fd() const { return fd_.get(); }
+  const Handshake& handshake() const { return handshake_; }
   int write_fd() const { return self_.valid() ? self_.get() : fd_.get(); }
 
   // False: this connection came to nothing and is closed.
@@ -33,10 +32,17 @@ class Stream {
   bool Accept(UniqueFd fd, const Handshake& handshake, const Greeting& hello);
   bool OpenToSelf();
 
-  // Moves bytes until nothing more can be moved at once. False: the stream is closed now.
-  bool Read(QueuePair& machine, Instant now);
+  // Moves bytes until nothing more can be moved at once, an acknowledgement is urgent, or this
+  // stream has had its share; then unfinished() is true. False: the stream is closed now.
+  // `ended`: the end of the stream has been announced, so reading must go on until it is found.
+  bool Read(QueuePair& machine, bool ended);
+  bool unfinished() const { return unfinished_; }
+  // Does nothing while the socket is full, until OnWritable.
   bool Write(QueuePair& machine, bool acknowledge);
+  void OnWritable() { blocked_ = false; }
   bool wants_write() const { return blocked_ || state_ == State::kConnecting; }
+  // Asks the system whether a full socket has room again.
+  void CheckWritable();
 
   // `gently`: what was written still reaches the peer.
   void Close(bool gently);
@@ -44,8 +50,7 @@ class Stream {
 
  private:
   bool ReadGreeting(QueuePair& machine);
-  bool ReadOpen(QueuePair& machine, Instant now);
-  bool ReadDirect(QueuePair& machine, Instant now, bool* more);
+  bool ReadOpen(QueuePair& machine, bool ended);
   bool SendGreeting(const Greeting& greeting);
   bool FinishConnect();
   bool Opened(QueuePair& machine);
@@ -57,7 +62,7 @@ class Stream {
   std::array<std::byte, kGreetingBytes> greeting_;
   std::size_t greeting_have_ = 0;
   bool blocked_ = false;
-  std::unique_ptr<std::byte[]> buffer_;
+  bool unfinished_ = false;
 };
 
 }  // namespace oxmem::nex

@@ -101,6 +101,9 @@ void EncodeGreeting(const Greeting& greeting, std::span<std::byte, kGreetingByte
   writer.WriteBigEndian(greeting.nonce);
   writer.WriteBigEndian(greeting.peer_nonce);
   writer.WriteBigEndian(greeting.proof);
+  writer.WriteBigEndian(greeting.host.pid);
+  writer.WriteBigEndian(greeting.host.fd);
+  writer.WriteBigEndian(greeting.host.token);
   while (writer.remaining() > 0) writer.WriteBigEndian(std::uint8_t{0});
 }
 
@@ -118,6 +121,9 @@ std::optional<Greeting> DecodeGreeting(std::span<const std::byte, kGreetingBytes
   greeting.nonce = Take<std::uint64_t>(reader);
   greeting.peer_nonce = Take<std::uint64_t>(reader);
   greeting.proof = Take<std::uint64_t>(reader);
+  greeting.host.pid = Take<std::uint32_t>(reader);
+  greeting.host.fd = Take<std::uint32_t>(reader);
+  greeting.host.token = Take<std::uint64_t>(reader);
   while (reader.remaining() > 0) {
     if (Take<std::uint8_t>(reader) != 0) return std::nullopt;
   }

@@ -7,6 +7,8 @@
 #include <optional>
 #include <span>
 
+#include "rdma/nex/host_identity.h"
+
 namespace oxmem::nex {
 
 // The wire format of docs/nex-wire.md: greeting frames once, then frames of one fixed header and
@@ -81,6 +83,7 @@ struct Greeting {
   std::uint64_t nonce = 0;       // of the sender of this frame
   std::uint64_t peer_nonce = 0;  // the other side's, echoed; 0 in kHello
   std::uint64_t proof = 0;       // keyed hash over both nonces; 0 without a secret
+  HostIdentity host;             // of the sender, for a peer on its own host; else all 0
 
   friend bool operator==(const Greeting&, const Greeting&) = default;
 };

@@ -265,7 +265,7 @@ NEX_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t li
   NEX_NULL_CODE(qp);
   if (!Ours(qp)) return NEX_REAL(ibv_attach_mcast)(qp, gid, lid);
   nex::Qp* own = nex::Qp::From(qp);
-  const std::lock_guard lock(own->mutex);
+  const nex::QpLock lock(nex::Library::Get()->engine(), own);
   if (!own->alive || !own->datagrams) return EINVAL;
   return nex::Library::Get()->engine().JoinGroup(own, GidOf(gid));
 }
@@ -274,7 +274,7 @@ NEX_EXPORT int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t li
   NEX_NULL_CODE(qp);
   if (!Ours(qp)) return NEX_REAL(ibv_detach_mcast)(qp, gid, lid);
   nex::Qp* own = nex::Qp::From(qp);
-  const std::lock_guard lock(own->mutex);
+  const nex::QpLock lock(nex::Library::Get()->engine(), own);
   if (!own->alive || !own->datagrams) return EINVAL;
   return nex::Library::Get()->engine().LeaveGroup(own, GidOf(gid));
 }

@@ -62,7 +62,8 @@ void QueuePair::Reset() {
   responder_.Reset();
   out_.Clear();
   completions_.clear();
-  attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = false;
+  attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = peer_told_ =
+      false;
   peer_deadline_ = Instant::Never();
   sink_ = Sink::kHeader;
   header_have_ = 0;
@@ -166,12 +167,14 @@ void QueuePair::DirectTargets(std::uint64_t limit, IoBatch* batch) {
 }
 
 bool QueuePair::OnDirect(std::size_t bytes, Instant) {
+  bytes_in_ += bytes;
   payload_done_ += bytes;
   payload_left_ -= bytes;
   return payload_left_ > 0 || PayloadDone();
 }
 
 bool QueuePair::OnBytes(std::span<const std::byte> bytes, Instant now) {
+  bytes_in_ += bytes.size();
   while (!bytes.empty()) {
     if (failed_) return true;  // what still comes is of no interest
     if (sink_ == Sink::kHeader) {

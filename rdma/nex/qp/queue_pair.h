@@ -36,6 +36,17 @@ class QueuePair {
 
   // Verbs side.
   int Post(const ibv_send_wr& wr, const BindWork* bind, Instant now);
+  // Whether a read or write may be executed at once by other means: nothing posted before it is
+  // still to be answered, so the order of requests stays.
+  bool idle_for_direct() const {
+    return attached_ && sending_ && !failed_ && identity_.type == IBV_QPT_RC && requester_.idle();
+  }
+  int Check(const ibv_send_wr& wr) const { return requester_.Check(wr); }
+  void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length) {
+    requester_.CompleteDirect(wr, length);
+  }
+  const QpIdentity& identity() const { return identity_; }
+  std::uint32_t access() const { return parameters_.access; }
   void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
   void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
   void Fail();                                           // the verbs state became ERR: flush
@@ -56,6 +67,8 @@ class QueuePair {
   void DirectTargets(std::uint64_t limit, IoBatch* batch);
   bool OnDirect(std::size_t bytes, Instant now);
   std::uint64_t payload_left() const { return payload_left_; }
+  // How much has come in over time.
+  std::uint64_t bytes_in() const { return bytes_in_; }
 
   // The bytes to write next; nothing: batch->bytes is 0. Acknowledgements alone wait for
   // `acknowledge`, or until many are due, so that they can travel with something else.
@@ -63,6 +76,10 @@ class QueuePair {
   bool FillOutput(IoBatch* batch, bool acknowledge);
   void OnWritten(std::size_t bytes);
   bool ack_due() const { return responder_.ack_due() && attached_ && !failed_; }
+  bool ack_urgent() const { return responder_.ack_urgent(); }
+  // What is posted may wait a moment for more to go out with it: answers that are certain to come
+  // will give the occasion.
+  bool may_hold() const { return attached_ && sending_ && out_.empty() && requester_.may_hold(); }
 
   Instant deadline() const;
   void OnDeadline(Instant now);
@@ -73,7 +90,9 @@ class QueuePair {
   bool TakeSelfFailed() { return std::exchange(self_failed_, false); }
   // The peer did something it may not (for the asynchronous event); once.
   bool TakeAccessError() { return std::exchange(access_error_, false); }
-  bool TakePeerSeen() { return std::exchange(peer_seen_, false); }
+  // True once, after the first message of the peer.
+  bool TakePeerSeen() { return peer_seen_ && !std::exchange(peer_told_, true); }
+  Duration peer_timeout() const { return parameters_.peer_timeout; }
   bool drained() const { return requester_.idle() && out_.empty(); }
   bool waits_for_receive() const { return responder_.waits_for_receive(); }
   bool wants_peer() const { return !attached_ && !failed_ && requester_.waits_for_peer(); }
@@ -103,6 +122,7 @@ class QueuePair {
   bool self_failed_ = false;
   bool access_error_ = false;
   bool peer_seen_ = false;
+  bool peer_told_ = false;
   Instant peer_deadline_ = Instant::Never();
 
   Sink sink_ = Sink::kHeader;
@@ -111,6 +131,7 @@ class QueuePair {
   std::size_t header_have_ = 0;
   std::uint64_t payload_done_ = 0;
   std::uint64_t payload_left_ = 0;
+  std::uint64_t bytes_in_ = 0;
 };
 
 }  // namespace oxmem::nex

@@ -177,6 +177,17 @@ void Requester::Complete(const SendWork& work, ibv_wc_status status) {
   out_->push_back(done);
 }
 
+void Requester::CompleteDirect(const ibv_send_wr& wr, std::uint32_t length) {
+  if (!identity_.signal_all && (wr.send_flags & IBV_SEND_SIGNALED) == 0) return;
+  Completion done;
+  done.wc.wr_id = wr.wr_id;
+  done.wc.status = IBV_WC_SUCCESS;
+  done.wc.opcode = CompletionOpcode(wr.opcode);
+  done.wc.byte_len = length;
+  done.wc.qp_num = identity_.qpn;
+  out_->push_back(done);
+}
+
 bool Requester::Retire() {
   while (!ring_.empty()) {
     const SendWork& work = ring_.Head();

@@ -24,6 +24,9 @@ class Requester {
     std::uint8_t rnr_retries = 7;  // 7: without end
   };
 
+  static constexpr std::uint32_t kHoldReads = 8;
+  static constexpr std::uint32_t kHoldRequests = 8;
+
   Requester(const QpIdentity& identity, RegionTable* regions, std::vector<Completion>* out);
 
   void set_limits(const Limits& limits) { limits_ = limits; }
@@ -31,10 +34,17 @@ class Requester {
   // Takes a request. 0, or the errno ibv_post_send reports; then nothing was taken.
   int Post(const ibv_send_wr& wr, const BindWork* bind = nullptr);
 
+  // 0, or the errno with which Post would refuse the request.
+  int Check(const ibv_send_wr& wr) const;
+  // The request was executed by other means: everything before it is complete.
+  void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length);
+
   // Writes the next request frame, if one may go out now. After a local error nothing does;
   // the caller looks at failed() afterwards.
   bool Stage(OutFrame* frame);
   bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_; }
+  // Few requests wait to be staged while enough answers with data are on their way.
+  bool may_hold() const { return reads_ >= kHoldReads && ring_.tail() - cursor_ < kHoldRequests; }
   // Unreliable requests are complete when they are out.
   void OnSent(const OutFrame& frame);
 
@@ -61,7 +71,6 @@ class Requester {
   void CompleteUnreliable();  // the peer is gone and nobody will know
 
  private:
-  int Check(const ibv_send_wr& wr) const;
   void FillOperation(const ibv_send_wr& wr, SendWork* work);
   Payload PayloadOf(const SendWork& work) const;
   void RunLocal(SendWork* work);

@@ -18,6 +18,12 @@ void Responder::Push(const Answer& answer) {
   answers_[answers_tail_++ % kMaxAnswers] = answer;
 }
 
+void Responder::Acknowledged() {
+  ack_due_ = false;
+  unacked_ = 0;
+  unacked_bytes_ = 0;
+}
+
 Verdict Responder::OnRequest(const FrameHeader& header) {
   const Verdict skip = PayloadBytes(header) > 0 ? Verdict::kDrain : Verdict::kContinue;
   drop_current_ = true;
@@ -73,8 +79,7 @@ Verdict Responder::TakeReceive(bool* taken) {
   answer.header.type = FrameType::kReceiverNotReady;
   answer.header.sequence = expected_;
   answer.header.detail = rnr_timer_;
-  ack_due_ = false;  // it says that everything before is done
-  unacked_ = 0;
+  Acknowledged();
   Push(answer);
   discarding_ = true;
   ready_sent_ = false;
@@ -97,7 +102,7 @@ Verdict Responder::Deny(NakCode code) {
   answer.header.type = FrameType::kNak;
   answer.header.sequence = expected_;
   answer.header.detail = static_cast<std::uint16_t>(code);
-  ack_due_ = false;
+  Acknowledged();
   Push(answer);
   denied_ = true;
   return Verdict::kFailed;
@@ -174,8 +179,7 @@ Verdict Responder::OnRead() {
   answer.range = remote_;
   answer.domain = payload_.domain;
   answer.has_payload = true;
-  ack_due_ = false;
-  unacked_ = 0;
+  Acknowledged();
   Push(answer);
   return Verdict::kContinue;
 }
@@ -210,8 +214,7 @@ Verdict Responder::OnAtomic() {
   answer.header.type = FrameType::kAtomicResponse;
   answer.header.sequence = expected_++;
   answer.header.operand = found;
-  ack_due_ = false;
-  unacked_ = 0;
+  Acknowledged();
   Push(answer);
   return Verdict::kContinue;
 }
@@ -227,6 +230,7 @@ Verdict Responder::OnRequestPayload() {
   if (identity_.reliable) {
     ack_due_ = true;
     ++unacked_;
+    unacked_bytes_ += current_.length;
   }
   return Verdict::kContinue;
 }
@@ -282,8 +286,7 @@ bool Responder::Stage(OutFrame* frame, bool acknowledge) {
   } else if (ack_due_ && acknowledge) {
     header.type = FrameType::kAck;
     header.sequence = ack_;
-    ack_due_ = false;
-    unacked_ = 0;
+    Acknowledged();
   } else {
     return false;
   }
@@ -298,8 +301,9 @@ void Responder::FailCurrent(ibv_wc_status status) {
 void Responder::DropAnswers() { answers_head_ = answers_tail_; }
 
 void Responder::Reset() {
-  expected_ = ack_ = unacked_ = 0;
-  ack_due_ = discarding_ = ready_sent_ = denied_ = has_work_ = drop_current_ = false;
+  expected_ = ack_ = 0;
+  Acknowledged();
+  discarding_ = ready_sent_ = denied_ = has_work_ = drop_current_ = false;
   DropAnswers();
 }
 

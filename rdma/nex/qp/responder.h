@@ -15,8 +15,9 @@ class Responder {
  public:
   static constexpr std::uint32_t kMaxAnswers = 256;
   static constexpr std::uint32_t kMaxReads = 128;
-  // So many requests may be done before the acknowledgement has to go out at once.
+  // So many requests or bytes may be done before the acknowledgement has to go out at once.
   static constexpr std::uint32_t kAckEvery = 32;
+  static constexpr std::uint64_t kAckBytes = std::uint64_t{4} << 20;
 
   Responder(const QpIdentity& identity, RegionTable* regions, ReceiveSource* receives,
             SharedQueueFinder* finder, std::vector<Completion>* out);
@@ -37,7 +38,7 @@ class Responder {
   bool Stage(OutFrame* frame, bool acknowledge);
   bool HasAnswers() const { return answers_head_ != answers_tail_; }
   bool ack_due() const { return ack_due_; }
-  bool ack_urgent() const { return unacked_ >= kAckEvery; }
+  bool ack_urgent() const { return unacked_ >= kAckEvery || unacked_bytes_ >= kAckBytes; }
 
   // A message is half received into a receive request: it completes with this status.
   void FailCurrent(ibv_wc_status status);
@@ -54,7 +55,7 @@ class Responder {
   };
 
   void Push(const Answer& answer);
-  void Done();  // the current request is executed
+  void Acknowledged();  // what goes out now acknowledges everything that is done
   Verdict Deny(NakCode code);
   Verdict DenyReceive(NakCode code, ibv_wc_status status);
   bool RemotePayload(std::uint64_t address, std::uint32_t key, std::uint32_t length,
@@ -79,6 +80,7 @@ class Responder {
   std::uint32_t expected_ = 0;  // sequence of the next request
   std::uint32_t ack_ = 0;       // the last executed one, when ack_due_
   std::uint32_t unacked_ = 0;
+  std::uint64_t unacked_bytes_ = 0;
   bool ack_due_ = false;
   bool discarding_ = false;  // until the peer comes back to expected_
   bool ready_sent_ = false;

@@ -129,7 +129,15 @@ int DestroyChannel(ibv_comp_channel* handle) {
 
 int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
   Cq* cq = nullptr;
-  if (!From(channel)->events.Pop(&cq)) return -1;
+  auto& events = From(channel)->events;
+  while (!events.TryPop(&cq)) {
+    if (!events.waits()) {
+      errno = EAGAIN;
+      return -1;
+    }
+    const EventQueue<Cq*>::Waiting waiting(&events);
+    if (!Library::Get()->engine().WaitFor(events.fd())) return -1;
+  }
   {
     const std::lock_guard lock(cq->mutex);
     ++cq->reported;

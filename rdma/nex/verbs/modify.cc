@@ -83,7 +83,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
   Qp* qp = Qp::From(handle);
   Library* library = Library::Get();
   Engine& engine = library->engine();
-  const std::lock_guard lock(qp->mutex);
+  const QpLock lock(engine, qp);
   if (!qp->alive) return EINVAL;
   const ibv_qp_state from = qp->state;
   const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attributes->qp_state : from;
@@ -110,6 +110,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
     return 0;
   }
   Configure(qp);
+  if ((mask & IBV_QP_ACCESS_FLAGS) != 0) engine.ChangeAccess(qp);
   if (from == IBV_QPS_INIT && to == IBV_QPS_RTR && qp->machine) engine.OpenStream(qp);
   if (qp->machine && to >= IBV_QPS_RTR) engine.Pump(qp, true);
   return 0;

@@ -45,7 +45,7 @@ bool MaySend(ibv_qp_state state) {
 int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   Qp* qp = Qp::From(handle);
   Engine& engine = Library::Get()->engine();
-  const std::lock_guard lock(qp->mutex);
+  const QpLock lock(engine, qp);
   int error = qp->alive && MaySend(qp->state) ? 0 : EINVAL;
   if (qp->init.qp_type == IBV_QPT_XRC_RECV) error = EINVAL;
   if (error != 0) {
@@ -56,6 +56,7 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   const bool attached = qp->machine && qp->machine->attached();
   const Instant now = attached ? Instant() : Now();
   for (; wr != nullptr; wr = wr->next) {
+    if (qp->way.door != nullptr && engine.TryDirect(qp, *wr)) continue;
     error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
     if (error == 0) continue;
     *bad = wr;
@@ -63,7 +64,7 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   }
   if (qp->datagrams) {
     engine.DeliverDatagrams(qp);
-  } else {
+  } else if (!qp->machine->may_hold()) {
     engine.Pump(qp, true);
   }
   return error;
@@ -86,7 +87,7 @@ int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   Engine& engine = Library::Get()->engine();
   if (!waiters.empty()) engine.NotifyReceives(waiters);
   if (qp->state == IBV_QPS_ERR) {
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(engine, qp);
     if (qp->state == IBV_QPS_ERR) engine.FlushReceives(qp);
   }
   return error;

@@ -58,29 +58,41 @@ int Check(const Wanted& wanted) {
 }
 
 void Attach(Cq* cq, Qp* qp) {
-  if (cq == nullptr) return;
-  cq->users.fetch_add(1);
-  const std::lock_guard lock(cq->mutex);
-  for (const auto& slot : cq->direct) {
-    if (slot.load() == qp) return;
-  }
   cq->attached.fetch_add(1);
+  const std::lock_guard lock(cq->mutex);
   for (auto& slot : cq->direct) {
     if (slot.load() != nullptr) continue;
     slot.store(qp);
     return;
   }
+  cq->elsewhere.fetch_add(1);
 }
 
 void Detach(Cq* cq, Qp* qp) {
-  if (cq == nullptr) return;
-  cq->users.fetch_sub(1);
+  cq->attached.fetch_sub(1);
   const std::lock_guard lock(cq->mutex);
   for (auto& slot : cq->direct) {
-    if (slot.load() == qp) {
-      slot.store(nullptr);
-      cq->attached.fetch_sub(1);
-    }
+    if (slot.load() != qp) continue;
+    slot.store(nullptr);
+    return;
+  }
+  cq->elsewhere.fetch_sub(1);
+}
+
+// The queues of a queue pair count it as a user each, and poll it once.
+void AttachQueues(Qp* qp) {
+  for (Cq* cq : {qp->send_cq.load(), qp->recv_cq.load()}) {
+    if (cq != nullptr) cq->users.fetch_add(1);
+  }
+  if (qp->send_cq != nullptr) Attach(qp->send_cq, qp);
+  if (qp->recv_cq != nullptr && qp->recv_cq.load() != qp->send_cq.load()) Attach(qp->recv_cq, qp);
+}
+
+void DetachQueues(Qp* qp) {
+  if (qp->send_cq != nullptr) Detach(qp->send_cq, qp);
+  if (qp->recv_cq != nullptr && qp->recv_cq.load() != qp->send_cq.load()) Detach(qp->recv_cq, qp);
+  for (Cq* cq : {qp->send_cq.load(), qp->recv_cq.load()}) {
+    if (cq != nullptr) cq->users.fetch_sub(1);
   }
 }
 
@@ -131,7 +143,7 @@ ibv_qp* Make(const Wanted& wanted) {
     errno = ENOSPC;
     return nullptr;
   }
-  const std::lock_guard lock(qp->mutex);
+  const QpLock lock(library->engine(), qp);
   qp->base = {};
   qp->init = wanted.init;
   // Room for inline data costs address space only, so every queue pair has all of it.
@@ -159,8 +171,7 @@ ibv_qp* Make(const Wanted& wanted) {
   pthread_mutex_init(&handle->mutex, nullptr);
   pthread_cond_init(&handle->cond, nullptr);
   BuildQueues(qp, wanted, *library);
-  Attach(qp->send_cq, qp);
-  Attach(qp->recv_cq, qp);
+  AttachQueues(qp);
   if (qp->srq != nullptr) qp->srq->users.fetch_add(1);
   if (qp->pd != nullptr) qp->pd->users.fetch_add(1);
   if (qp->xrcd != nullptr) qp->xrcd->users.fetch_add(1);
@@ -224,7 +235,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
 
 int QueryQp(ibv_qp* handle, ibv_qp_attr* attributes, int, ibv_qp_init_attr* init) {
   Qp* qp = Qp::From(handle);
-  const std::lock_guard lock(qp->mutex);
+  const QpLock lock(Library::Get()->engine(), qp);
   if (!qp->alive) return EINVAL;
   *attributes = qp->attributes;
   attributes->qp_state = attributes->cur_qp_state = qp->state;
@@ -242,15 +253,14 @@ int QueryQp(ibv_qp* handle, ibv_qp_attr* attributes, int, ibv_qp_init_attr* init
 int DestroyQp(ibv_qp* handle) {
   Qp* qp = Qp::From(handle);
   {
-    const std::lock_guard lock(qp->mutex);
+    const QpLock lock(Library::Get()->engine(), qp);
     if (!qp->alive) return EINVAL;
     if (qp->datagrams && qp->datagrams->multicast_joined()) return EBUSY;
     Library::Get()->engine().CloseStream(qp);
     if (qp->xrc) qp->xrc->Forget();
     PurgeCompletions(qp->send_cq, handle->qp_num);
     PurgeCompletions(qp->recv_cq, handle->qp_num);
-    Detach(qp->send_cq, qp);
-    Detach(qp->recv_cq, qp);
+    DetachQueues(qp);
     qp->machine.reset();
     qp->datagrams.reset();
     qp->receives.reset();

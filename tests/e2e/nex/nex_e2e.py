@@ -105,7 +105,7 @@ def devices(pair):
 
 def bad_environment(pair):
     for name, value in (("NEX_PORT", "70000"), ("NEX_PORT", "x"), ("NEX_ADDR", "192.0.2.1"),
-                        ("NEX_ADDR", "nowhere"), ("NEX_DEVICE", "a b"), ("NEX_DEBUG", "9")):
+                        ("NEX_ADDR", "nowhere"), ("NEX_DIRECT", "2"), ("NEX_DEVICE", "a b"), ("NEX_DEBUG", "9")):
         pair.env = dict(os.environ, **{name: value})
         run = pair.start(["ibv_devinfo", "-d", "nex0"])
         text = run.communicate(timeout=TIMEOUT_S)[0]
@@ -130,6 +130,40 @@ def killed_peer(pair):
     assert "status 12" in text or "transport retry" in text.lower() or "Failed" in text, text
 
 
+ON_THIS_HOST = "is on this host"
+
+
+def same_host(pair, program, *options):
+    """Both ends find that they are on one host, unless NEX_DIRECT forbids it."""
+    common = [program, "-p", str(pair.port), "-F", "-n", "500", *options]
+    for direct in "1", "0":
+        pair.env.update(NEX_DEBUG="1", NEX_DIRECT=direct)
+        out = pair.run(common, common + ["127.0.0.1"])
+        for end in ("client", "server"):
+            assert (ON_THIS_HOST in out[end]) == (direct == "1"), out[end]
+        assert re.search(r"^ *\d+ +\d+ +[\d.]+", out["client"], re.M), out["client"]
+
+
+def other_user(pair):
+    """Processes of two users may not copy from each other: everything goes over TCP, silently."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        print("skipped: needs root and setpriv")
+        sys.exit(77)
+    users = [["setpriv", f"--reuid={user}", "--clear-groups"] for user in (65534, 65533)]
+    if subprocess.run(users[0] + ["test", "-x", pair.nexrun], check=False).returncode != 0:
+        print("skipped: another user cannot run the library from here")
+        sys.exit(77)
+    pair.env.update(NEX_DEBUG="1")
+    for program in ("ib_write_bw", "ib_read_bw"):
+        common = [program, "-p", str(pair.port), "-F", "-n", "500"]
+        out = pair.run(users[0] + common, users[1] + common + ["127.0.0.1"])
+        for end in ("client", "server"):
+            assert "connects to" in out["client"] + out["server"], out
+            assert ON_THIS_HOST not in out[end], out[end]
+            lines = [line for line in out[end].splitlines() if line.startswith("nex:")]
+            assert not any("error" in line or "denied" in line for line in lines), out[end]
+
+
 def manager(pair, server, client, port=None):
     """Programs of librdmacm; {port} in a command is the port of this case."""
     fill = lambda command: [word.replace("{port}", str(pair.port)) for word in command]
@@ -140,6 +174,7 @@ CASES = {
     "devices": devices,
     "bad_environment": bad_environment,
     "killed_peer": killed_peer,
+    "other_user": other_user,
 }
 
 
@@ -165,6 +200,11 @@ add("ib_read_bw_sizes", perftest, "ib_read_bw", "-a", "-n", "100")
 add("ib_send_lat_uc", perftest, "ib_send_lat", "-c", "UC", "-n", "500")
 add("ib_write_bw_uc", perftest, "ib_write_bw", "-c", "UC", "-n", "500")
 add("ib_send_lat_ud", perftest, "ib_send_lat", "-c", "UD", "-n", "500")
+
+for operation in ("write", "read"):
+    for kind in ("lat", "bw"):
+        add(f"same_host_{operation}_{kind}", same_host, f"ib_{operation}_{kind}")
+add("same_host_send_lat", same_host, "ib_send_lat")
 
 add("rping", manager, ["rping", "-s", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"],
     ["rping", "-c", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"])

@@ -19,7 +19,7 @@ constexpr std::uint32_t kAll =
 class RegionTableTest : public testing::Test {
  protected:
   std::mt19937 random_{5};
-  RegionTable table_{1000, [this] { return static_cast<std::uint32_t>(random_()); }};
+  RegionTable table_{1024, [this] { return static_cast<std::uint32_t>(random_()); }};
   std::array<std::byte, 4096> memory_{};
 
   bool Pins(RegionQuery query) {
@@ -59,12 +59,12 @@ TEST_F(RegionTableTest, EveryCheckCounts) {
 TEST_F(RegionTableTest, KeysAreRandomAndGoneAfterRemoval) {
   std::vector<Region*> regions;
   std::set<std::uint32_t> keys;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 1024; ++i) {
     regions.push_back(table_.Add(1, memory_.data(), 0, 16, kAll));
     ASSERT_NE(nullptr, regions.back());
     keys.insert(regions.back()->key >> 8);
   }
-  EXPECT_EQ(1000u, keys.size());
+  EXPECT_EQ(1024u, keys.size());
   EXPECT_EQ(nullptr, table_.Add(1, memory_.data(), 0, 16, kAll));
   for (std::size_t i = 0; i < regions.size(); i += 2) {
     const std::uint32_t key = regions[i]->key;
