@@ -22,15 +22,20 @@ struct Figure {
   uint64_t value = 0;
 };
 
-// One thing of a process that counts: an endpoint of a node, a channel, a region, a mount.
+// How long something of a part took, each time it happened.
+struct LatencyFigure {
+  std::string name;  // "service_time"
+  std::string description;
+  std::shared_ptr<const Histogram> histogram;  // never null
+};
+
+// One thing of a process that counts: an endpoint of a node, a channel, a region, a mount, a file.
 struct Part {
   std::string kind;  // "node", "channel", "region"; a letter, then letters and underscores
   std::string name;  // unique within its kind
   Facts facts;       // what does not change
   std::vector<Figure> figures;
-  std::string latency_name;  // "service_time", what `latency` measures; empty if nothing
-  std::string latency_description;
-  std::shared_ptr<const Histogram> latency;
+  std::vector<LatencyFigure> latencies;
 
   // A visitor for the ForEachCounter functions.
   auto Adder() {
@@ -40,10 +45,9 @@ struct Part {
         };
   }
   // Copies the histogram as it is now.
-  void SetLatency(std::string of, std::string description, const Histogram& histogram) {
-    latency_name = std::move(of);
-    latency_description = std::move(description);
-    latency = std::make_shared<const Histogram>(histogram);
+  void AddLatency(std::string of, std::string description, const Histogram& histogram) {
+    latencies.push_back(
+        {std::move(of), std::move(description), std::make_shared<const Histogram>(histogram)});
   }
 };
 

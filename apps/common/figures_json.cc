@@ -10,13 +10,30 @@ namespace {
 // Nanosecond precision without the digits of a binary fraction.
 double Microseconds(double ns) { return std::round(ns) / 1000.0; }
 
+// Of two of these, taken one after the other, follows what happened between.
+Json BucketsJson(const Histogram& histogram) {
+  Json json = Json::array();
+  uint64_t before = 0;
+  for (std::size_t bucket = 0; before < histogram.count() && bucket < Histogram::kBuckets;
+       ++bucket) {
+    const uint64_t bound_ns = Histogram::UpperBoundNs(bucket);
+    const uint64_t up_to = histogram.CountAtMost(bound_ns);
+    if (up_to != before) json.push_back({bound_ns, up_to - before});
+    before = up_to;
+  }
+  return json;
+}
+
 Json PartJson(const Part& part) {
   Json json;
   json["kind"] = part.kind;
   json["name"] = part.name;
   for (const auto& [key, value] : part.facts) json["facts"][key] = value;
   for (const Figure& figure : part.figures) json["counters"][figure.name] = figure.value;
-  if (part.latency != nullptr) json[part.latency_name] = LatencyJson(*part.latency);
+  for (const LatencyFigure& latency : part.latencies) {
+    json[latency.name] = LatencyJson(*latency.histogram);
+    json[latency.name]["buckets_ns"] = BucketsJson(*latency.histogram);
+  }
   return json;
 }
 

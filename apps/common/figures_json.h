@@ -18,6 +18,8 @@ inline constexpr int kFiguresVersion = 1;
 // only the count if nothing was recorded.
 Json LatencyJson(const Histogram& histogram);
 
+// Every latency of a part has besides, as "buckets_ns", its histogram: pairs of the largest latency
+// that falls in a bucket and how many did, the empty ones left out.
 Json FiguresJson(const ProcessFigures& process);
 
 }  // namespace oxmem::apps

@@ -61,10 +61,11 @@ class MetricTable {
   std::map<std::string, std::size_t> index_;
 };
 
-void AddHistogram(MetricTable& table, const Part& part, const std::string& labels) {
-  const std::string name = absl::StrCat("oxmem_", part.kind, "_", part.latency_name, "_seconds");
-  Metric& metric = table.Get(name, "histogram", part.latency_description);
-  const Histogram& histogram = *part.latency;
+void AddHistogram(MetricTable& table, const Part& part, const LatencyFigure& latency,
+                  const std::string& labels) {
+  const std::string name = absl::StrCat("oxmem_", part.kind, "_", latency.name, "_seconds");
+  Metric& metric = table.Get(name, "histogram", latency.description);
+  const Histogram& histogram = *latency.histogram;
   for (const uint64_t bound_ns : kBucketsNs) {
     absl::StrAppendFormat(&metric.samples, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels,
                           static_cast<double>(bound_ns) * 1e-9, histogram.CountAtMost(bound_ns));
@@ -86,7 +87,7 @@ void AddPart(MetricTable& table, const ProcessFigures& process, const Part& part
     Metric& metric = table.Get(name, figure.is_level ? "gauge" : "counter", figure.description);
     absl::StrAppend(&metric.samples, name, "{", labels, "} ", figure.value, "\n");
   }
-  if (part.latency != nullptr) AddHistogram(table, part, labels);
+  for (const LatencyFigure& latency : part.latencies) AddHistogram(table, part, latency, labels);
 }
 
 }  // namespace

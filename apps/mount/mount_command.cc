@@ -1,9 +1,11 @@
 // From words to exit codes: mounting in the background or in the foreground, and unmounting.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
@@ -11,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "apps/common/cli.h"
+#include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
 #include "fs/fuse/mount_point.h"
 #include "spdlog/sinks/syslog_sink.h"
@@ -95,11 +98,16 @@ int ServeInBackground(const std::string& program, const MountSpec& spec) {
                                                : absl::FailedPreconditionError(text));
 }
 
+// Whether something of ours is mounted there and answers.
+bool IsServed(const std::string& directory) {
+  struct stat root {};
+  return fs::FindMount(directory).ok() && stat(directory.c_str(), &root) == 0;
+}
+
 }  // namespace
 
-int MountCommand(const std::string& program, const std::vector<std::string>& words,
-                 const std::vector<std::string>& option_lists, bool foreground) {
-  const absl::StatusOr<MountSpec> spec = ParseMountSpec(words, option_lists);
+int MountCommand(const std::string& program, const absl::StatusOr<MountSpec>& spec,
+                 bool foreground) {
   if (!spec.ok()) return Fail(program, spec.status());
   // In the background the lines of a start that works would only repeat what is printed.
   const bool quiet = !foreground && spec->log_level == "info";
@@ -107,6 +115,28 @@ int MountCommand(const std::string& program, const std::vector<std::string>& wor
     return Fail(program, status);
   }
   return foreground ? ServeHere(program, *spec) : ServeInBackground(program, *spec);
+}
+
+int MountAllCommand(const std::string& program, const std::vector<std::string>& option_lists) {
+  const absl::StatusOr<std::vector<std::string>> paths = AllConfigPaths();
+  if (!paths.ok()) return Fail(program, paths.status());
+  if (paths->empty()) {
+    std::printf("no mounts are described in %s\n", ConfigDirectory().c_str());
+    return kExitDone;
+  }
+  int worst = kExitDone;
+  for (const std::string& path : *paths) {
+    const absl::StatusOr<MountSpec> spec = ReadMountConfig(path, option_lists);
+    int code = kExitDone;
+    if (spec.ok() && IsServed(spec->options.directory)) {
+      std::printf("%s: mounted already\n", spec->options.directory.c_str());
+    } else {
+      code = MountCommand(program, spec, /*foreground=*/false);
+    }
+    std::fflush(stdout);
+    worst = std::max(worst, code);
+  }
+  return worst;
 }
 
 int UmountCommand(const std::string& program, const std::string& directory, bool lazy) {

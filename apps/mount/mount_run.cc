@@ -11,9 +11,11 @@
 #include "apps/common/control_server.h"
 #include "apps/common/event_loop.h"
 #include "apps/common/figures.h"
+#include "apps/common/metrics_server.h"
 #include "apps/common/service_manager.h"
 #include "apps/common/signals.h"
 #include "apps/common/stats_file.h"
+#include "apps/mount/mount_figures.h"
 #include "apps/source/source_opener.h"
 #include "fs/fuse/fuse_mount.h"
 #include "fs/volume/mapped_volume.h"
@@ -26,8 +28,6 @@
 
 namespace oxmem::apps {
 namespace {
-
-constexpr char kFileKind[] = "file";
 
 // A mount, and what the main thread does beside its reactors.
 class MountService {
@@ -44,7 +44,6 @@ class MountService {
   absl::Status WatchEnds();
   absl::Status OfferFigures();
   ProcessFigures Figures() const;
-  Part FileFigures(std::size_t file) const;
 
   const MountSpec& spec_;
   const Instant started_;
@@ -52,9 +51,9 @@ class MountService {
   std::unique_ptr<StopSignals> signals_;
   std::vector<std::unique_ptr<SourceOpener>> openers_;
   std::unique_ptr<fs::FuseMount> mount_;
-  // For each file, those of all reactors; they live as long as the mount.
-  std::vector<std::vector<const fs::StatisticsVolume*>> statistics_;
+  std::vector<FileVolumes> statistics_;  // of each file; they live as long as the mount
   std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<StatsFile> stats_file_;
   LogLimiter stats_log_{Duration::Seconds(60)};
   bool stopped_by_signal_ = false;
@@ -110,9 +109,10 @@ absl::Status MountService::Open() {
   OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes));
   OXMEM_ASSIGN_OR_RETURN(mount_,
                          fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
+  // Before the mount answers, so that it never does when one of these cannot be.
+  OXMEM_RETURN_IF_ERROR(OfferFigures());
   OXMEM_RETURN_IF_ERROR(mount_->Start());
-  OXMEM_RETURN_IF_ERROR(WatchEnds());
-  return OfferFigures();
+  return WatchEnds();
 }
 
 absl::Status MountService::WatchEnds() {
@@ -133,6 +133,10 @@ absl::Status MountService::OfferFigures() {
   } else {
     spdlog::warn("oxmem stats will not see this mount: {}",
                  std::string(control.status().message()));
+  }
+  if (!spec_.prometheus.empty()) {
+    OXMEM_ASSIGN_OR_RETURN(metrics_, MetricsServer::Start(loop_.get(), spec_.prometheus,
+                                                          [this] { return Figures(); }));
   }
   if (spec_.stats_file.empty()) return absl::OkStatus();
   stats_file_ = std::make_unique<StatsFile>(spec_.stats_file, spec_.stats_interval.seconds());
@@ -164,45 +168,13 @@ absl::Status MountService::Run() {
   NotifyServiceManager("STOPPING=1");
   if (stats_file_ != nullptr) status.Update(stats_file_->Write(Figures(), kFileKind));
   control_.reset();
+  metrics_.reset();
   if (stopped_by_signal_) {
     const absl::Status unmounted = mount_->Shutdown();
     if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
   }
   mount_.reset();
   return status;
-}
-
-Part MountService::FileFigures(std::size_t index) const {
-  const fs::FileTable::File& file = mount_->files().file(index);
-  Part part;
-  part.kind = kFileKind;
-  part.name = absl::StrCat(mount_->options().directory, "/", file.name);
-  part.facts = {{"source", file.source},
-                {"provider", file.provider},
-                {"size_bytes", absl::StrCat(file.size_bytes)},
-                {"dax", fs::FileModeName(file.mode)}};
-  Histogram latency;
-  for (const fs::StatisticsVolume* volume : statistics_[index]) {
-    Part own;
-    fs::ForEachVolumeCounter(volume->stats(), own.Adder());
-    transport::ForEachCounter(
-        volume->channel_stats(),
-        [&own](const char* name, bool is_level, const char* description, const Counter& counter) {
-          own.figures.push_back({absl::StrCat("channel_", name), is_level,
-                                 absl::StrCat("channel: ", description), counter.value()});
-        });
-    latency.Merge(volume->stats().read_latency);
-    latency.Merge(volume->stats().write_latency);
-    if (part.figures.empty()) {
-      part.figures = std::move(own.figures);
-      continue;
-    }
-    for (std::size_t i = 0; i < part.figures.size(); ++i) {
-      part.figures[i].value += own.figures[i].value;
-    }
-  }
-  part.SetLatency("latency", "of reads and writes that reached the daemon", latency);
-  return part;
 }
 
 ProcessFigures MountService::Figures() const {
@@ -212,9 +184,7 @@ ProcessFigures MountService::Figures() const {
   process.name = mount_->options().directory;
   process.uptime = Now() - started_;
   process.resident_bytes = ResidentBytes();
-  for (std::size_t i = 0; i < mount_->files().size(); ++i) {
-    process.parts.push_back(FileFigures(i));
-  }
+  process.parts = MountFigures(*mount_, statistics_);
   return process;
 }
 

@@ -15,10 +15,15 @@ namespace oxmem::apps {
 absl::Status ServeMount(const MountSpec& spec,
                         const std::function<void(const std::string& text)>& on_ready);
 
-// The whole of `oxmem mount` behind its words; returns the exit code. In the foreground it serves;
-// otherwise it returns when a process of its own is serving, or could not and said why.
-int MountCommand(const std::string& program, const std::vector<std::string>& words,
-                 const std::vector<std::string>& option_lists, bool foreground);
+// The whole of `oxmem mount` once its words are understood; returns the exit code. In the
+// foreground it serves; otherwise it returns when a process of its own is serving, or could not and
+// said why.
+int MountCommand(const std::string& program, const absl::StatusOr<MountSpec>& spec,
+                 bool foreground);
+
+// `oxmem mount --all`: mounts in the background what the configuration files describe and is not
+// mounted yet. Goes on after an error; returns the worst exit code.
+int MountAllCommand(const std::string& program, const std::vector<std::string>& option_lists);
 
 // The whole of `oxmem umount`.
 int UmountCommand(const std::string& program, const std::string& directory, bool lazy);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "transport/base/check.h"
 #include "transport/base/duration_text.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
@@ -36,7 +38,9 @@ const char kMountOptionsHelp[] =
     "  threads=1         reactors, each with a channel of its own\n"
     "  spin=0            look for work this long before sleeping: 50us, or 1 for always\n"
     "  read_ahead=1M     of the page cache\n"
-    "  stats=PATH        write the counters to this file as JSON, every 2 s\n"
+    "  stats=PATH        write the counters to this file as JSON, again and again\n"
+    "  stats_interval=2s time between two writes\n"
+    "  prometheus=HOST:PORT  answer Prometheus at http://HOST:PORT/metrics\n"
     "  log_level=info    error, warning, info, debug or trace\n";
 
 namespace {
@@ -45,8 +49,9 @@ using fs::Dax;
 
 constexpr std::string_view kKnown =
     "ro, rw, name, allow_other, uid, gid, umask, dax, timeout, threads, spin, read_ahead, stats, "
-    "log_level";
+    "stats_interval, prometheus, log_level";
 constexpr uint64_t kMostThreads = 256;
+constexpr Duration kShortestInterval = Duration::Milliseconds(10);
 
 // Words for mount(8), the boot process and systemd, which they do not take out of the list, and
 // those that say what is true of every mount of ours.
@@ -130,6 +135,8 @@ absl::Status CheckName(const std::string& name) {
 absl::Status Apply(const std::string& key, const std::string& value, MountSpec& spec,
                    std::vector<std::string>& names) {
   fs::MountOptions& options = spec.options;
+  const bool is_flag = key == "ro" || key == "rw" || key == "allow_other";
+  if (is_flag && !value.empty()) return Wrong(key, "it takes no value");
   if (key == "ro" || key == "rw") {
     options.read_only = key == "ro";
   } else if (key == "allow_other") {
@@ -157,7 +164,15 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
     options.read_ahead_bytes = *bytes;
   } else if (key == "stats") {
     if (value.empty()) return Wrong(key, "the path of a file is missing");
-    spec.stats_file = value;
+    // The process that writes it works in another directory.
+    spec.stats_file = std::filesystem::absolute(value).string();
+  } else if (key == "stats_interval") {
+    OXMEM_ASSIGN_OR_RETURN(spec.stats_interval, TimeOf(key, value));
+    if (spec.stats_interval < kShortestInterval) return Wrong(key, "it must be 10ms or more");
+  } else if (key == "prometheus") {
+    const absl::StatusOr<transport::HostPort> where = transport::ParseHostPort(value);
+    if (!where.ok()) return Wrong(key, std::string(where.status().message()));
+    spec.prometheus = value;
   } else if (key == "log_level") {
     spec.log_level = value;
   } else if (!IsForOthers(key)) {
@@ -203,40 +218,66 @@ mode_t ProcessUmask() {
 
 }  // namespace
 
+MountSpecBuilder::MountSpecBuilder() {
+  spec_.options.uid = getuid();
+  spec_.options.gid = getgid();
+  spec_.options.umask = ProcessUmask();
+}
+
+absl::Status MountSpecBuilder::AddSource(const std::string& text) {
+  OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource(text));
+  spec_.sources.push_back(std::move(source));
+  return absl::OkStatus();
+}
+
+absl::Status MountSpecBuilder::AddOption(const std::string& key, const std::string& value) {
+  return Apply(key, value, spec_, names_);
+}
+
+absl::Status MountSpecBuilder::AddOptions(const std::string& list) {
+  for (const absl::string_view word : absl::StrSplit(list, ',', absl::SkipEmpty())) {
+    const std::pair<std::string, std::string> pair = absl::StrSplit(word, absl::MaxSplits('=', 1));
+    OXMEM_RETURN_IF_ERROR(AddOption(pair.first, pair.second));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<MountSpec> MountSpecBuilder::Build() && {
+  OXMEM_CHECK(!spec_.sources.empty() && !spec_.options.directory.empty());
+  OXMEM_RETURN_IF_ERROR(NameFiles(names_, spec_));
+  spec_.options.device_name = spec_.files[0].source;
+  if (spec_.files.size() > 1) {
+    absl::StrAppend(&spec_.options.device_name, "+", spec_.files.size() - 1);
+  }
+  return std::move(spec_);
+}
+
+bool MountSpecBuilder::IsOption(const std::string& key) {
+  for (const absl::string_view known : absl::StrSplit(OptionNames(), ", ")) {
+    if (key == std::string(known)) return true;
+  }
+  return false;
+}
+
+std::string MountSpecBuilder::OptionNames() { return std::string(kKnown); }
+
 absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
                                          const std::vector<std::string>& option_lists) {
-  MountSpec spec;
   if (words.empty()) return absl::InvalidArgumentError("the directory to mount at is missing");
-  spec.options.directory = words.back();
-  spec.options.uid = getuid();
-  spec.options.gid = getgid();
-  spec.options.umask = ProcessUmask();
+  MountSpecBuilder builder;
+  builder.SetDirectory(words.back());
   for (std::size_t i = 0; i + 1 < words.size(); ++i) {
-    OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource(words[i]));
-    spec.sources.push_back(std::move(source));
+    OXMEM_RETURN_IF_ERROR(builder.AddSource(words[i]));
   }
-  if (spec.sources.empty()) {
+  if (words.size() == 1) {
     if (transport::ParseSource(words[0]).ok() && access(words[0].c_str(), F_OK) != 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", words[0], "\" is a source; the directory to mount at is missing"));
     }
-    OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource("mem:?size=1G"));
-    spec.sources.push_back(std::move(source));
+    OXMEM_RETURN_IF_ERROR(builder.AddSource("mem:?size=1G"));
   }
-  std::vector<std::string> names;
-  for (const std::string& list : option_lists) {
-    for (const absl::string_view word : absl::StrSplit(list, ',', absl::SkipEmpty())) {
-      const std::pair<std::string, std::string> pair =
-          absl::StrSplit(word, absl::MaxSplits('=', 1));
-      OXMEM_RETURN_IF_ERROR(Apply(pair.first, pair.second, spec, names));
-    }
-  }
-  OXMEM_RETURN_IF_ERROR(NameFiles(names, spec));
-  spec.options.device_name = spec.files[0].source;
-  if (spec.files.size() > 1) {
-    absl::StrAppend(&spec.options.device_name, "+", spec.files.size() - 1);
-  }
-  return spec;
+  for (const std::string& list : option_lists) OXMEM_RETURN_IF_ERROR(builder.AddOptions(list));
+  return std::move(builder).Build();
 }
 
 }  // namespace oxmem::apps

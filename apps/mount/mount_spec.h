@@ -20,11 +20,39 @@ struct MountSpec {
   std::size_t threads = 1;
   std::string stats_file;
   Duration stats_interval = Duration::Seconds(2);
+  std::string prometheus;  // HOST:PORT; empty: none
   std::string log_level = "info";
 };
 
+// Puts a mount together from words that come one by one, each checked as it comes. The first error
+// ends it.
+class MountSpecBuilder {
+ public:
+  // With the owner and the umask of this process.
+  MountSpecBuilder();
+
+  absl::Status AddSource(const std::string& text);
+  void SetDirectory(const std::string& directory) { spec_.options.directory = directory; }
+  // A value of -o: options with commas between, also those that mount(8), fstab and systemd leave
+  // there. An error begins with "-o KEY: ".
+  absl::Status AddOptions(const std::string& list);
+  absl::Status AddOption(const std::string& key, const std::string& value);
+
+  // At least one source and the directory are there.
+  absl::StatusOr<MountSpec> Build() &&;
+
+  // Whether it is an option of ours, as opposed to one that is only let through.
+  static bool IsOption(const std::string& key);
+  // All of them, with commas between.
+  static std::string OptionNames();
+
+ private:
+  MountSpec spec_;
+  std::vector<std::string> names_;  // what name= gave
+};
+
 // `words` are SOURCE… DIR; without a source it is mem:?size=1G. `option_lists` are the values of
-// -o: comma-separated, also with what mount(8), fstab and systemd leave in them.
+// -o.
 absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
                                          const std::vector<std::string>& option_lists);
 

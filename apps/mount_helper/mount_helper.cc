@@ -49,11 +49,11 @@ int Main(int argc, char** argv) {
   // What fstab writes where there is nothing to name.
   if (words == std::vector<std::string>{"none"}) words.clear();
   words.push_back(directory);
+  const absl::StatusOr<MountSpec> spec = ParseMountSpec(words, options);
   if (fake) {
-    const absl::StatusOr<MountSpec> spec = ParseMountSpec(words, options);
     return spec.ok() ? kExitDone : Fail(kProgram, spec.status());
   }
-  return MountCommand(kProgram, words, options, /*foreground=*/false);
+  return MountCommand(kProgram, spec, /*foreground=*/false);
 }
 
 }  // namespace

@@ -197,7 +197,7 @@ ProcessFigures BenchRun::Figures() const {
                                      : absl::StrCat(opened.channel->name(), " #", i);
     part.facts = opened.facts;
     ForEachCounter(opened.channel->stats(), part.Adder());
-    part.SetLatency("latency", "of requests, submission to completion",
+    part.AddLatency("latency", "of requests, submission to completion",
                     opened.channel->stats().latency);
     process.parts.push_back(std::move(part));
   }

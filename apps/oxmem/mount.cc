@@ -2,6 +2,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/common/cli.h"
+#include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
 #include "apps/oxmem/command.h"
 
@@ -11,13 +13,39 @@ namespace {
 struct MountWords {
   std::vector<std::string> words;
   std::vector<std::string> option_lists;
+  std::string config;
+  bool all = false;
   bool foreground = false;
 };
 
 struct UmountWords {
   std::string directory;
+  std::string config;
   bool lazy = false;
 };
+
+int RunMount(const MountWords& words) {
+  constexpr char kProgram[] = "oxmem mount";
+  if (words.all) return MountAllCommand(kProgram, words.option_lists);
+  if (!words.config.empty()) {
+    return MountCommand(kProgram, ReadMountConfig(ConfigPath(words.config), words.option_lists),
+                        words.foreground);
+  }
+  return MountCommand(kProgram, ParseMountSpec(words.words, words.option_lists), words.foreground);
+}
+
+int RunUmount(const UmountWords& words) {
+  constexpr char kProgram[] = "oxmem umount";
+  std::string directory = words.directory;
+  if (!words.config.empty()) {
+    const absl::StatusOr<MountSpec> spec = ReadMountConfig(ConfigPath(words.config), {});
+    if (!spec.ok()) return Fail(kProgram, spec.status());
+    directory = spec->options.directory;
+  } else if (directory.empty()) {
+    return Fail(kProgram, absl::InvalidArgumentError("the directory to unmount is missing"));
+  }
+  return UmountCommand(kProgram, directory, words.lazy);
+}
 
 }  // namespace
 
@@ -25,30 +53,38 @@ void AddMountCommand(CLI::App& app, Run& run) {
   auto words = std::make_shared<MountWords>();
   CLI::App* command = app.add_subcommand(
       "mount", "Make memory a file in a directory; without a SOURCE, 1G of this host's");
-  command->add_option("words", words->words, "Where the memory is, and the directory")
-      ->type_name("[SOURCE]... DIR");
+  CLI::Option* words_option =
+      command->add_option("words", words->words, "Where the memory is, and the directory")
+          ->type_name("[SOURCE]... DIR");
   command->add_option("-o", words->option_lists, "Options, see below")
       ->type_name("LIST")
       ->allow_extra_args(false);
-  command->add_flag("-f,--foreground", words->foreground,
-                    "Serve in this process and log to stderr");
+  CLI::Option* config =
+      command
+          ->add_option("-c,--config", words->config,
+                       "What /etc/oxmem/NAME.conf describes, or a file with a slash in its name")
+          ->type_name("NAME")
+          ->excludes(words_option);
+  CLI::Option* foreground = command->add_flag("-f,--foreground", words->foreground,
+                                              "Serve in this process and log to stderr");
+  command->add_flag("-a,--all", words->all, "Everything that /etc/oxmem/*.conf describe")
+      ->excludes(words_option)
+      ->excludes(config)
+      ->excludes(foreground);
   command->footer(kMountOptionsHelp);
-  command->callback([words, &run] {
-    run = [words] {
-      return MountCommand("oxmem mount", words->words, words->option_lists, words->foreground);
-    };
-  });
+  command->callback([words, &run] { run = [words] { return RunMount(*words); }; });
 }
 
 void AddUmountCommand(CLI::App& app, Run& run) {
   auto words = std::make_shared<UmountWords>();
   CLI::App* command = app.add_subcommand("umount", "Unmount a directory, or say who keeps it busy");
-  command->add_option("DIR", words->directory, "What was mounted")->required();
+  CLI::Option* directory = command->add_option("DIR", words->directory, "What was mounted");
+  command->add_option("-c,--config", words->config, "Where /etc/oxmem/NAME.conf mounts it")
+      ->type_name("NAME")
+      ->excludes(directory);
   command->add_flag("-l,--lazy", words->lazy,
                     "Take it out of sight now; it ends when nobody uses it any more");
-  command->callback([words, &run] {
-    run = [words] { return UmountCommand("oxmem umount", words->directory, words->lazy); };
-  });
+  command->callback([words, &run] { run = [words] { return RunUmount(*words); }; });
 }
 
 }  // namespace oxmem::apps

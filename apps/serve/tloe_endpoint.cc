@@ -237,7 +237,7 @@ Part TloeEndpoint::Figures() const {
   part.Adder()("link_send_drops", false, "frames the kernel did not take", link.send_drops);
   part.Adder()("link_receive_drops", false, "frames the kernel dropped before the node had them",
                link.receive_drops);
-  part.SetLatency("service_time", "from taking frames to having sent what they ask for",
+  part.AddLatency("service_time", "from taking frames to having sent what they ask for",
                   service_time_);
   return part;
 }

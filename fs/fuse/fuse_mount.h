@@ -73,6 +73,10 @@ class FuseMount {
   const MountOptions& options() const { return options_; }
   const FileTable& files() const { return *files_; }
 
+  // Until Shutdown. Counters may be read by any thread.
+  std::size_t reactor_count() const { return reactors_.size(); }
+  const ReactorStats& reactor_stats(std::size_t index) const { return reactors_[index]->stats(); }
+
  private:
   FuseMount(MountOptions options, std::unique_ptr<FileTable> files)
       : options_(std::move(options)), files_(std::move(files)) {}

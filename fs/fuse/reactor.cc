@@ -83,8 +83,9 @@ Reactor::~Reactor() {
 absl::Status Reactor::PrepareToWait() {
   // Volumes that never need a wake-up leave nothing to wait for but requests: then the reactor
   // waits in read itself and saves a system call for each.
-  blocking_ = options_.spin == Duration();
-  for (const auto& volume : volumes_) blocking_ &= volume->event_fd() < 0;
+  blocking_ = options_.spin == Duration() &&
+              std::all_of(volumes_.begin(), volumes_.end(),
+                          [](const auto& volume) { return volume->event_fd() < 0; });
   wake_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_fd_.Reset(epoll_create1(EPOLL_CLOEXEC));
   if (!wake_fd_.valid() || !epoll_fd_.valid()) return ErrnoStatus(errno, "epoll");
@@ -192,6 +193,7 @@ void Reactor::Dispatch(RequestSlot& slot, std::size_t bytes) {
   fuse_in_header header;
   OXMEM_CHECK(bytes >= sizeof header);
   std::memcpy(&header, buffer.data(), sizeof header);
+  stats_.requests.Increment();
   if (header.opcode == FUSE_INTERRUPT) {
     fuse_interrupt_in interrupt;
     OXMEM_CHECK(bytes >= sizeof header + sizeof interrupt);
@@ -237,11 +239,8 @@ bool Reactor::PollVolumes() {
 }
 
 void Reactor::Run() {
-  if (blocking_) {
-    RunBlocking();
-  } else {
-    RunPolling();
-  }
+  if (blocking_) RunBlocking();
+  if (!blocking_) RunPolling();
   if (leave_.load(std::memory_order_relaxed) && !unmounted_) HandOver();
   FinishWaiting();
 }
@@ -249,12 +248,21 @@ void Reactor::Run() {
 void Reactor::RunBlocking() {
   while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
     if (Receive() == Received::kUnmounted) unmounted_ = true;
-    while (!waiting_.empty() && !unmounted_) {
-      if (PollVolumes()) continue;
-      ExpireOverdue(Now());
-      if (!waiting_.empty()) Sleep();
+    while (!waiting_.empty() && PollVolumes()) {
+    }
+    if (!waiting_.empty()) {
+      StopBlocking();
+      return;
     }
   }
+}
+
+// Volumes that take their time without having an event of their own, as a delay does: the next
+// request must not wait for this one.
+void Reactor::StopBlocking() {
+  blocking_ = false;
+  const int flags = fcntl(fuse_fd_, F_GETFL);
+  OXMEM_CHECK(fcntl(fuse_fd_, F_SETFL, flags | O_NONBLOCK) == 0);
 }
 
 void Reactor::RunPolling() {
@@ -293,6 +301,7 @@ void Reactor::Sleep(Instant latest) {
   WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
   timer_.Set(Now(), std::min(NextDeadline(), latest));
   std::array<epoll_event, 16> events;
+  stats_.sleeps.Increment();
   const int count = epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), -1);
   for (int i = 0; i < count; ++i) {
     const uint64_t what = events[static_cast<std::size_t>(i)].data.u64;

@@ -17,6 +17,7 @@
 #include "fs/fuse/init_reply.h"
 #include "fs/fuse/libfuse.h"
 #include "fs/fuse/mount_options.h"
+#include "fs/fuse/reactor_stats.h"
 #include "fs/fuse/request_slot.h"
 #include "fs/volume/volume.h"
 #include "transport/base/clock.h"
@@ -68,6 +69,9 @@ class Reactor final : private IoListener {
   void Leave(bool answer_all);
   bool waits_in_read() const { return blocking_; }
 
+  // For any thread.
+  const ReactorStats& stats() const { return stats_; }
+
   // For operation handlers: on the reactor's thread, within a request.
   const FileTable& files() const { return *files_; }
   FileTable& files() { return *files_; }
@@ -94,7 +98,9 @@ class Reactor final : private IoListener {
   void Dispatch(RequestSlot& slot, std::size_t bytes);
   bool ReceiveSome();
   bool PollVolumes();
+  // Until something has to be waited for besides requests.
   void RunBlocking();
+  void StopBlocking();
   void RunPolling();
   void FinishWaiting();
   void HandOver();
@@ -124,7 +130,7 @@ class Reactor final : private IoListener {
   UniqueFd epoll_fd_;
   UniqueFd wake_fd_;
   LazyTimer timer_;
-  bool blocking_ = false;
+  std::atomic<bool> blocking_{false};  // until the first operation that does not end in Start
 
   const InitReply* init_reply_ = nullptr;  // while FUSE_INIT is being answered
   bool answer_init_ = false;
@@ -140,6 +146,7 @@ class Reactor final : private IoListener {
   std::atomic<bool> leave_{false};
   std::atomic<bool> answer_all_{false};
   LogLimiter log_limiter_;
+  ReactorStats stats_;
 
   std::vector<Reactor*> peers_;
   absl::Mutex mutex_;

@@ -125,6 +125,7 @@ void Reactor::ExpireOverdue(Instant now) {
       waiting_.PushBack(slot);
       continue;
     }
+    stats_.timeouts.Increment();
     LogFailure(slot, "no answer in time");
     GiveUp(slot, EIO);
   }
@@ -148,9 +149,12 @@ void Reactor::LogFailure(const RequestSlot& slot, const char* why) {
 }
 
 void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {
+  if (from_kernel) stats_.interrupts.Increment();
   for (RequestSlot* slot = waiting_.front(); slot != nullptr; slot = WaitingList::Next(*slot)) {
     if (slot->unique != unique) continue;
-    if (IsBeingKilled(slot->thread_id)) GiveUp(*slot, EINTR);
+    if (!IsBeingKilled(slot->thread_id)) return;
+    stats_.abandoned.Increment();
+    GiveUp(*slot, EINTR);
     return;
   }
   if (!from_kernel) return;

@@ -26,7 +26,7 @@ ProcessFigures Example() {
     Histogram latency;
     latency.Record(Duration::Microseconds(3));
     latency.Record(Duration::Milliseconds(3));
-    part.SetLatency("service_time", "time to answer", latency);
+    part.AddLatency("service_time", "time to answer", latency);
     process.parts.push_back(part);
   }
   return process;

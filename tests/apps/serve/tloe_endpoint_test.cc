@@ -63,8 +63,8 @@ TEST(TloeEndpoint, ServesItsRegionUnderTheNameItShows) {
   EXPECT_EQ(FigureOf(part, "connections"), 1u);
   EXPECT_EQ(FigureOf(part, "read_bytes"), 100u);
   EXPECT_EQ(FigureOf(part, "write_bytes"), 100u);
-  ASSERT_NE(part.latency, nullptr);
-  EXPECT_GT(part.latency->count(), 0u);
+  ASSERT_EQ(part.latencies.size(), 1u);
+  EXPECT_GT(part.latencies[0].histogram->count(), 0u);
 }
 
 TEST(TloeEndpoint, SeveralChannelsOfOneSourceSeeTheSameMemory) {
