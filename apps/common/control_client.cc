@@ -83,14 +83,14 @@ absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& comm
   return json;
 }
 
-std::vector<ProcessAnswer> AskAllProcesses(const std::string& command) {
+std::vector<ProcessAnswer> AskAllProcesses(const std::string& command, Duration patience) {
   std::vector<ProcessAnswer> answers;
   for (const std::string& directory : RuntimeDirectories()) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
       if (entry.path().extension() != ".sock") continue;
       const std::string path = entry.path().string();
-      absl::StatusOr<Json> answer = AskProcess(path, command);
+      absl::StatusOr<Json> answer = AskProcess(path, command, patience);
       if (absl::IsUnavailable(answer.status())) {
         unlink(path.c_str());
         continue;

@@ -23,7 +23,8 @@ struct ProcessAnswer {
 
 // Asks every process that can be found, in the order of their sockets' names. Sockets of processes
 // that are gone are removed, and not in the list.
-std::vector<ProcessAnswer> AskAllProcesses(const std::string& command);
+std::vector<ProcessAnswer> AskAllProcesses(const std::string& command,
+                                           Duration patience = Duration::Seconds(2));
 
 }  // namespace oxmem::apps
 

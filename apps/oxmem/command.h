@@ -17,6 +17,7 @@ void AddMountCommand(CLI::App& app, Run& run);
 void AddPingCommand(CLI::App& app, Run& run);
 void AddServeCommand(CLI::App& app, Run& run);
 void AddStatsCommand(CLI::App& app, Run& run);
+void AddTopCommand(CLI::App& app, Run& run);
 void AddUmountCommand(CLI::App& app, Run& run);
 
 }  // namespace oxmem::apps

@@ -62,6 +62,7 @@ int Main(int argc, char** argv) {
   AddPingCommand(app, run);
   AddServeCommand(app, run);
   AddStatsCommand(app, run);
+  AddTopCommand(app, run);
   AddUmountCommand(app, run);
   if (argc > 1 && argv[1][0] != '-' && !IsCommand(app, argv[1])) {
     return Fail("oxmem", absl::InvalidArgumentError(absl::StrCat(
