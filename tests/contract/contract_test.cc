@@ -97,6 +97,16 @@ std::vector<Completion> ChannelContract::RunAll(std::vector<Request> requests) {
   return all;
 }
 
+std::vector<Request> ChannelContract::Reads(uint64_t count, uint64_t length) {
+  length = Length(length);
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < count; ++i) {
+    std::byte* buffer = read_buffers_.emplace_back(length).data();
+    requests.push_back({.op = Op::kRead, .length = length, .buffer = buffer, .cookie = i});
+  }
+  return requests;
+}
+
 Completion ChannelContract::RunOne(Request request) {
   request.cookie = 0xc0ffee;
   const auto completions = RunAll({request});

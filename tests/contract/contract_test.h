@@ -49,6 +49,10 @@ class ChannelContract : public testing::TestWithParam<Transport> {
   // they came. Checks that each request completed exactly once.
   std::vector<Completion> RunAll(std::vector<Request> requests);
 
+  // `count` reads of the region's first bytes, with cookies from 0 and memory of their own, which
+  // lives as long as the test: two requests under way must not fill the same bytes.
+  std::vector<Request> Reads(uint64_t count, uint64_t length);
+
   // One request; the completion must come.
   Completion RunOne(Request request);
 
@@ -63,6 +67,7 @@ class ChannelContract : public testing::TestWithParam<Transport> {
  private:
   void Sleep(Instant until);
 
+  std::vector<std::vector<std::byte>> read_buffers_;  // outlive the channel
   std::unique_ptr<Harness> harness_;
   bool gave_up_ = false;
   std::mt19937_64 random_{TestSeed()};

@@ -140,17 +140,16 @@ TEST_P(Errors, FailuresAmongOthersHitOnlyTheirOwnRequest) {
 }
 
 TEST_P(Errors, StatisticsAddUp) {
-  std::vector<std::byte> buffer(Length(1000));
-  std::vector<Request> requests;
+  std::vector<Request> requests = Reads(90, 1000);
+  const uint64_t length = requests[0].length;
   for (uint64_t i = 0; i < 90; ++i) {
-    const Op op = i % 3 == 0 ? Op::kRead : i % 3 == 1 ? Op::kWrite : Op::kFlush;
-    requests.push_back({.op = op, .length = buffer.size(), .buffer = buffer.data(), .cookie = i});
+    if (i % 3 != 0) requests[i].op = i % 3 == 1 ? Op::kWrite : Op::kFlush;
   }
   for (uint64_t i = 0; i < 7; ++i) {
     requests.push_back({.op = Op::kRead,
                         .offset = size(),
                         .length = 8,
-                        .buffer = buffer.data(),
+                        .buffer = requests[0].buffer,
                         .cookie = 100 + i});
   }
   RunAll(requests);
@@ -158,8 +157,8 @@ TEST_P(Errors, StatisticsAddUp) {
   EXPECT_EQ(stats.reads.value(), 30u);
   EXPECT_EQ(stats.writes.value(), 30u);
   EXPECT_EQ(stats.flushes.value(), 30u);
-  EXPECT_EQ(stats.read_bytes.value(), 30 * buffer.size());
-  EXPECT_EQ(stats.write_bytes.value(), 30 * buffer.size());
+  EXPECT_EQ(stats.read_bytes.value(), 30 * length);
+  EXPECT_EQ(stats.write_bytes.value(), 30 * length);
   EXPECT_EQ(stats.failures.value(), 7u);
   EXPECT_EQ(stats.timeouts.value(), 0u);
   EXPECT_EQ(stats.in_flight.value(), 0u);
@@ -167,10 +166,7 @@ TEST_P(Errors, StatisticsAddUp) {
 }
 
 TEST_P(Errors, InFlightIsTheNumberAcceptedAndNotPolled) {
-  std::vector<std::byte> buffer(Length(64));
-  std::vector<Request> requests(
-      std::min<std::size_t>(channel().limits().depth, 5),
-      Request{.op = Op::kRead, .length = buffer.size(), .buffer = buffer.data()});
+  const auto requests = Reads(std::min<uint64_t>(channel().limits().depth, 5), 64);
   std::size_t left = channel().Submit(requests);
   ASSERT_GE(left, 1u);
   while (left > 0) {
@@ -186,14 +182,8 @@ TEST_P(Errors, ALostPeerFailsRequestsByTheirDeadlineAndIsFoundAgain) {
   std::vector<std::byte> buffer(Length(4096), std::byte{3});
   Write(0, buffer);
   if (!harness().CutPeer()) GTEST_SKIP() << "this transport has no peer to lose";
-  std::vector<Request> requests;
-  const std::size_t wanted = std::min<std::size_t>(channel().limits().depth, 16);
-  for (uint64_t i = 0; i < wanted; ++i) {
-    requests.push_back({.op = i % 2 == 0 ? Op::kRead : Op::kFlush,
-                        .length = buffer.size(),
-                        .buffer = buffer.data(),
-                        .cookie = i});
-  }
+  std::vector<Request> requests = Reads(std::min<uint64_t>(channel().limits().depth, 16), 4096);
+  for (std::size_t i = 1; i < requests.size(); i += 2) requests[i].op = Op::kFlush;
   const Instant start = Now();
   std::set<uint64_t> seen;
   for (const Completion& completion : RunAll(requests)) {
