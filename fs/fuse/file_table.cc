@@ -89,7 +89,7 @@ bool FileTable::GetAttributes(uint64_t inode, struct stat* attributes) const {
   const std::size_t entry = index.has_value() ? *index + 1 : 0;
   AttributeStore::Attributes own;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     own = store_->Get(entry);
   }
   attributes->st_mode = own.mode;
@@ -112,7 +112,7 @@ int FileTable::SetAttributes(uint64_t inode, const struct stat& attributes, int 
   if (!index.has_value() && inode != kRootInode) return ENOENT;
   const timespec now = ToTimespec(WallClockNs());
   const std::size_t entry = index.has_value() ? *index + 1 : 0;
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   AttributeStore::Attributes own = store_->Get(entry);
   if ((to_set & FUSE_SET_ATTR_MODE) != 0) {
     own.mode = (own.mode & S_IFMT) | (attributes.st_mode & 07777);

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "fs/fuse/attribute_store.h"
 #include "fs/fuse/mount_options.h"
 #include "fs/volume/volume.h"
+#include "transport/base/mutex.h"
 
 namespace oxmem::fs {
 
@@ -82,7 +82,7 @@ class FileTable {
 
  private:
   std::vector<File> files_;
-  mutable absl::Mutex mutex_;              // for Get and Set of the store
+  mutable Mutex mutex_;                    // for Get and Set of the store
   std::unique_ptr<AttributeStore> store_;  // the root, then the files
 };
 

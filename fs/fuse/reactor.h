@@ -12,7 +12,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "fs/fuse/file_table.h"
 #include "fs/fuse/init_reply.h"
 #include "fs/fuse/libfuse.h"
@@ -23,6 +22,7 @@
 #include "transport/base/clock.h"
 #include "transport/base/lazy_timer.h"
 #include "transport/base/log.h"
+#include "transport/base/mutex.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::fs {
@@ -149,7 +149,7 @@ class Reactor final : private IoListener {
   ReactorStats stats_;
 
   std::vector<Reactor*> peers_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<uint64_t> forwarded_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -160,7 +160,7 @@ void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {
   if (!from_kernel) return;
   for (Reactor* peer : peers_) {
     {
-      absl::MutexLock lock(&peer->mutex_);
+      MutexLock lock(&peer->mutex_);
       peer->forwarded_.push_back(unique);
     }
     const uint64_t one = 1;
@@ -171,7 +171,7 @@ void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {
 void Reactor::TakeForwardedInterrupts() {
   std::vector<uint64_t> forwarded;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     forwarded.swap(forwarded_);
   }
   for (const uint64_t unique : forwarded) OnInterrupt(unique, false);

@@ -11,9 +11,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "transport/base/byte_order.h"
 #include "transport/base/check.h"
+#include "transport/base/mutex.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::link {
@@ -30,7 +30,7 @@ class Inbox {
   }
 
   void Put(const Address& from, std::span<const std::byte> frame) {
-    const absl::MutexLock lock(&mutex_);
+    const MutexLock lock(&mutex_);
     if (count_ == slots_.size()) {
       ++dropped_;
       return;
@@ -43,7 +43,7 @@ class Inbox {
 
   // Swaps waiting frames into `taken`; returns how many, and adds what was dropped to `dropped`.
   std::size_t Take(std::span<IncomingFrame> frames, std::vector<Bytes>& taken, uint64_t& dropped) {
-    const absl::MutexLock lock(&mutex_);
+    const MutexLock lock(&mutex_);
     const std::size_t count = std::min({frames.size(), taken.size(), count_});
     for (std::size_t i = 0; i < count; ++i) {
       Slot& slot = slots_[first_];
@@ -71,7 +71,7 @@ class Inbox {
     OXMEM_CHECK(eventfd_read(wake_.get(), &value) == 0);
   }
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::size_t first_ ABSL_GUARDED_BY(mutex_) = 0;
   std::size_t count_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -102,13 +102,13 @@ struct MemoryNetwork::Shared {
   explicit Shared(const MemoryNetworkOptions& o) : options(o) {}
 
   std::shared_ptr<Endpoint> Find(const Address& address) {
-    const absl::MutexLock lock(&mutex);
+    const MutexLock lock(&mutex);
     const auto found = endpoints.find(address);
     return found == endpoints.end() ? nullptr : found->second;
   }
 
   const MemoryNetworkOptions options;
-  absl::Mutex mutex;
+  Mutex mutex;
   std::map<Address, std::shared_ptr<Endpoint>> endpoints ABSL_GUARDED_BY(mutex);
   uint32_t last_number ABSL_GUARDED_BY(mutex) = 0;
 };
@@ -128,7 +128,7 @@ class MemoryLink final : public Link {
         taken_(kReceiveBatch) {}
 
   ~MemoryLink() override {
-    const absl::MutexLock lock(&shared_->mutex);
+    const MutexLock lock(&shared_->mutex);
     shared_->endpoints.erase(address_);
   }
 
@@ -198,7 +198,7 @@ std::unique_ptr<Link> MemoryNetwork::Attach() {
   auto endpoint = std::make_shared<Endpoint>(shared_->options.queue_frames);
   Address address;
   {
-    const absl::MutexLock lock(&shared_->mutex);
+    const MutexLock lock(&shared_->mutex);
     address = AddressOf(++shared_->last_number);
     shared_->endpoints[address] = endpoint;
   }
