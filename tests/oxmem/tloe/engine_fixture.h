@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -41,12 +42,19 @@ class EngineTest : public testing::Test {
                                    {Bytes(std::size_t{1} << size), {}});
   }
   std::vector<Bytes> Frames() { return TakeFrames(pair->initiator, pair->now); }
-  FrameVerdict Deliver(const Bytes& frame) { return pair->responder.OnFrame(pair->now, frame); }
+  FrameVerdict Deliver(const Bytes& frame) {
+    return pair->responder.OnFrame(pair->now, kept_.emplace_back(frame));
+  }
   std::vector<Bytes> Answers() { return TakeFrames(pair->responder, pair->now); }
-  FrameVerdict Return(const Bytes& frame) { return pair->initiator.OnFrame(pair->now, frame); }
+  FrameVerdict Return(const Bytes& frame) {
+    return pair->initiator.OnFrame(pair->now, kept_.emplace_back(frame));
+  }
   void Wait(Duration time) { pair->now = pair->now + time; }
 
   std::unique_ptr<EnginePair> pair;
+
+ private:
+  std::deque<Bytes> kept_;  // an engine reads a frame until its messages are taken
 };
 
 }  // namespace oxmem::tloe
