@@ -5,7 +5,6 @@
 namespace oxmem::tloe {
 
 using tilelink::Channel;
-using tilelink::kChannelCount;
 
 void ReceiveCredits::Reset(const Flits& capacity, uint32_t worthwhile) {
   worthwhile_ = worthwhile;

@@ -7,7 +7,7 @@
 
 namespace oxmem::tloe {
 namespace {
-constexpr std::size_t kFirstAllocation = 16 * 1024;
+constexpr std::size_t kFirstAllocation = std::size_t{16} * 1024;
 }
 
 void ReceiveBuffer::Push(std::span<const std::byte> message) {
