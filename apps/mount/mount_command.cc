@@ -1,5 +1,6 @@
 // From words to exit codes: mounting in the background or in the foreground, and unmounting.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -8,13 +9,18 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "apps/common/cli.h"
 #include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
+#include "apps/mount/mount_succession.h"
 #include "fs/fuse/mount_point.h"
 #include "spdlog/sinks/syslog_sink.h"
 #include "transport/base/log.h"
@@ -24,8 +30,14 @@
 namespace oxmem::apps {
 namespace {
 
+constexpr Duration kKeep = Duration::Seconds(30);
+
 int ServeHere(const std::string& program, const MountSpec& spec) {
-  const absl::Status status = ServeMount(spec, [](const std::string& text) {
+  // Whoever runs this in the foreground starts it again; only a service manager is known to.
+  const bool managed = std::getenv("NOTIFY_SOCKET") != nullptr;
+  ServePlan plan;
+  plan.keeper.patience = spec.keep.value_or(managed ? kKeep : Duration());
+  const absl::Status status = ServeMount(spec, std::move(plan), [](const std::string& text) {
     std::printf("%s\n", text.c_str());
     std::fflush(stdout);
   });
@@ -51,10 +63,32 @@ void Report(int fd, int code, const std::string& text) {
   (void)!write(fd, message.data(), message.size());
 }
 
+// In the process of a keeper whose server died.
+void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd keeper,
+                const KeeperPlan& plan) {
+  setsid();
+  prctl(PR_SET_NAME, "oxmem");
+  LeaveTheTerminal();
+  // Where relative paths of the first process began.
+  (void)!chdir(directory.c_str());
+  ServePlan next{.keeper = plan, .predecessor = std::move(keeper)};
+  const absl::Status status =
+      ServeMount(spec, std::move(next), [](const std::string&) { (void)!chdir("/"); });
+  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  _exit(status.ok() ? kExitDone : kExitFailed);
+}
+
 [[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
   setsid();
   bool ready = false;
-  const absl::Status status = ServeMount(spec, [&](const std::string& text) {
+  ServePlan plan;
+  plan.keeper.patience = spec.keep.value_or(kKeep);
+  std::error_code ignored;
+  const std::string directory = std::filesystem::current_path(ignored).string();
+  plan.keeper.restart = [&spec, directory](UniqueFd keeper, const KeeperPlan& next) {
+    ServeAgain(spec, directory, std::move(keeper), next);
+  };
+  const absl::Status status = ServeMount(spec, std::move(plan), [&](const std::string& text) {
     ready = true;
     LeaveTheTerminal();
     Report(report.get(), kExitDone, text);
@@ -140,19 +174,22 @@ int MountAllCommand(const std::string& program, const std::vector<std::string>& 
 }
 
 int UmountCommand(const std::string& program, const std::string& directory, bool lazy) {
-  const absl::StatusOr<std::string> path = fs::FindMount(directory);
-  if (!path.ok()) return Fail(program, path.status());
+  const absl::StatusOr<fs::OurMount> mount = fs::FindMount(directory);
+  if (!mount.ok()) return Fail(program, mount.status());
+  GiveUpOrphan(directory);
+  // What nobody serves is of no use to those who hold it.
+  const bool detach = lazy || fs::IsDeadMount(mount->path);
   const absl::Status status =
-      fs::Unmount(*path, lazy ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
+      fs::Unmount(mount->path, detach ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
   if (status.ok()) return kExitDone;
   if (ErrnoOf(status) != EBUSY) return Fail(program, status);
   std::string who;
-  for (const fs::Holder& holder : fs::FindHolders(*path)) {
+  for (const fs::Holder& holder : fs::FindHolders(mount->path)) {
     absl::StrAppend(&who, who.empty() ? ": " : ", ", Printable(holder.command), " (pid ",
                     holder.pid, ") ", Printable(holder.how));
   }
   return Fail(program, absl::FailedPreconditionError(absl::StrCat(
-                           *path, " is in use", who.empty() ? " (root can see by whom)" : who,
+                           mount->path, " is in use", who.empty() ? " (root can see by whom)" : who,
                            "; end that, or detach it with --lazy")));
 }
 

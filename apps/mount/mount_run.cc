@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@
 #include "apps/common/signals.h"
 #include "apps/common/stats_file.h"
 #include "apps/mount/mount_figures.h"
+#include "apps/mount/mount_succession.h"
 #include "apps/source/source_opener.h"
 #include "fs/fuse/fuse_mount.h"
 #include "fs/volume/mapped_volume.h"
@@ -32,7 +34,8 @@ namespace {
 // A mount, and what the main thread does beside its reactors.
 class MountService {
  public:
-  explicit MountService(const MountSpec& spec) : spec_(spec), started_(Now()) {}
+  MountService(const MountSpec& spec, ServePlan plan)
+      : spec_(spec), plan_(std::move(plan)), started_(Now()) {}
 
   absl::Status Open();
   std::string Describe() const;
@@ -41,11 +44,15 @@ class MountService {
  private:
   absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes);
   absl::StatusOr<std::unique_ptr<fs::Volume>> OpenVolume(SourceOpener& opener, std::size_t file);
+  absl::Status MountOrGoOn();
+  absl::Status Keep();
+  void HearKeeper();
   absl::Status WatchEnds();
   absl::Status OfferFigures();
   ProcessFigures Figures() const;
 
   const MountSpec& spec_;
+  ServePlan plan_;
   const Instant started_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<StopSignals> signals_;
@@ -56,7 +63,11 @@ class MountService {
   std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<StatsFile> stats_file_;
   LogLimiter stats_log_{Duration::Seconds(60)};
+  std::unique_ptr<Keeper> keeper_;            // null: nobody keeps the mount
+  std::unique_ptr<Predecessor> predecessor_;  // whose mount this goes on with
   bool stopped_by_signal_ = false;
+  bool restarted_ = false;  // by the keeper of a process that died
+  bool replaced_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpener& opener,
@@ -81,8 +92,11 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
 absl::Status MountService::OpenVolumes(
     std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes) {
   statistics_.resize(spec_.sources.size());
+  std::optional<KeptMemory> kept;
+  if (predecessor_ != nullptr) kept.emplace(predecessor_->TakeMemory());
   for (const transport::Source& source : spec_.sources) {
-    OXMEM_ASSIGN_OR_RETURN(auto opener, SourceOpener::Create(source));
+    OXMEM_ASSIGN_OR_RETURN(auto opener,
+                           SourceOpener::Create(source, kept.has_value() ? &*kept : nullptr));
     openers_.push_back(std::move(opener));
   }
   for (std::size_t reactor = 0; reactor < spec_.threads; ++reactor) {
@@ -102,17 +116,71 @@ absl::Status MountService::OpenVolumes(
 }
 
 absl::Status MountService::Open() {
+  if (plan_.keeper.patience != Duration()) {
+    OXMEM_ASSIGN_OR_RETURN(keeper_, Keeper::Start(plan_.keeper));
+  }
   OXMEM_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
   OXMEM_ASSIGN_OR_RETURN(StopSignals signals, StopSignals::Block());
   signals_ = std::make_unique<StopSignals>(std::move(signals));
+  restarted_ = plan_.predecessor.valid();
+  OXMEM_ASSIGN_OR_RETURN(predecessor_, FindPredecessor(spec_, std::move(plan_.predecessor)));
+  OXMEM_RETURN_IF_ERROR(MountOrGoOn());
+  return WatchEnds();
+}
+
+absl::Status MountService::MountOrGoOn() {
   std::vector<std::vector<std::unique_ptr<fs::Volume>>> volumes;
   OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes));
-  OXMEM_ASSIGN_OR_RETURN(mount_,
-                         fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
+  if (predecessor_ == nullptr) {
+    OXMEM_ASSIGN_OR_RETURN(mount_,
+                           fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
+  } else {
+    // Before anything changes for those who use the mount.
+    OXMEM_RETURN_IF_ERROR(CheckSuccession(*predecessor_, spec_, volumes[0]));
+    OXMEM_ASSIGN_OR_RETURN(fs::LiveMount live, predecessor_->Take());
+    OXMEM_ASSIGN_OR_RETURN(mount_, fs::FuseMount::TakeOver(spec_.options, spec_.files,
+                                                           std::move(volumes), std::move(live)));
+  }
   // Before the mount answers, so that it never does when one of these cannot be.
   OXMEM_RETURN_IF_ERROR(OfferFigures());
   OXMEM_RETURN_IF_ERROR(mount_->Start());
-  return WatchEnds();
+  if (keeper_ != nullptr) OXMEM_RETURN_IF_ERROR(Keep());
+  if (predecessor_ != nullptr) {
+    predecessor_->Taken();
+    spdlog::log(restarted_ ? spdlog::level::warn : spdlog::level::info, "{}: taken over from {}",
+                spec_.options.directory,
+                predecessor_->serving() ? "another process" : "a process that died");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MountService::Keep() {
+  Keeper::Things things{.record = mount_->record_fd(),
+                        .attributes = mount_->attributes_fd(),
+                        .fuse_fds = mount_->fuse_fds(),
+                        .memory = {},
+                        .survives_its_server = mount_->survives_its_server(),
+                        .socket_path = {}};
+  for (const auto& opener : openers_) opener->AddOwnMemory(&things.memory);
+  const absl::StatusOr<std::string> path = KeeperPath(mount_->options().directory);
+  if (path.ok()) things.socket_path = *path;
+  return keeper_->Keep(things);
+}
+
+void MountService::HearKeeper() {
+  const int fd = keeper_->fd();
+  switch (keeper_->Hear()) {
+    case Keeper::Heard::kNothing:
+      return;
+    case Keeper::Heard::kLeave:
+      replaced_ = true;
+      loop_->Stop();
+      return;
+    case Keeper::Heard::kEnded:
+      loop_->Unwatch(fd);
+      spdlog::warn("{}: its keeper was killed; the mount will not survive this process",
+                   mount_->options().directory);
+  }
 }
 
 absl::Status MountService::WatchEnds() {
@@ -121,6 +189,9 @@ absl::Status MountService::WatchEnds() {
     stopped_by_signal_ = true;
     loop_->Stop();
   }));
+  if (keeper_ != nullptr) {
+    OXMEM_RETURN_IF_ERROR(loop_->Watch(keeper_->fd(), EPOLLIN, [this](uint32_t) { HearKeeper(); }));
+  }
   return loop_->Watch(mount_->ended_fd(), EPOLLIN, [this](uint32_t) { loop_->Stop(); });
 }
 
@@ -159,6 +230,7 @@ std::string MountService::Describe() const {
                     file.provider, ", ", FormatSize(file.size_bytes), ", ",
                     fs::FileModeName(file.mode));
     if (!file.mode_reason.empty()) absl::StrAppend(&text, " (", file.mode_reason, ")");
+    if (predecessor_ != nullptr) absl::StrAppend(&text, ", taken over");
   }
   return text;
 }
@@ -169,6 +241,13 @@ absl::Status MountService::Run() {
   if (stats_file_ != nullptr) status.Update(stats_file_->Write(Figures(), kFileKind));
   control_.reset();
   metrics_.reset();
+  if (replaced_ && !stopped_by_signal_) {
+    mount_->Leave();
+    keeper_->SayLeft();
+    spdlog::info("{}: left to another process", mount_->options().directory);
+  }
+  // What the keeper holds would keep those waiting who have a file open while the mount goes.
+  keeper_.reset();
   if (stopped_by_signal_) {
     const absl::Status unmounted = mount_->Shutdown();
     if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
@@ -190,9 +269,9 @@ ProcessFigures MountService::Figures() const {
 
 }  // namespace
 
-absl::Status ServeMount(const MountSpec& spec,
+absl::Status ServeMount(const MountSpec& spec, ServePlan plan,
                         const std::function<void(const std::string& text)>& on_ready) {
-  MountService service(spec);
+  MountService service(spec, std::move(plan));
   OXMEM_RETURN_IF_ERROR(service.Open());
   const std::string text = service.Describe();
   on_ready(text);

@@ -6,13 +6,21 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "apps/mount/keeper.h"
 #include "apps/mount/mount_spec.h"
+#include "transport/base/unique_fd.h"
 
 namespace oxmem::apps {
 
-// Mounts and serves until the mount is gone or the process is told to stop. `on_ready` is called
-// once, with a line for each file, when the mount answers.
-absl::Status ServeMount(const MountSpec& spec,
+// Where a serving process stands in the life of its mount.
+struct ServePlan {
+  KeeperPlan keeper;     // with no patience there is none
+  UniqueFd predecessor;  // a keeper's socket, if that keeper started this process
+};
+
+// Mounts, or goes on with a mount, and serves until the mount is gone or the process is told to
+// stop. `on_ready` is called once, with a line for each file, when the mount answers.
+absl::Status ServeMount(const MountSpec& spec, ServePlan plan,
                         const std::function<void(const std::string& text)>& on_ready);
 
 // The whole of `oxmem mount` once its words are understood; returns the exit code. In the

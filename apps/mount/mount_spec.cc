@@ -34,6 +34,7 @@ const char kMountOptionsHelp[] =
     "  dax=auto          the region's own memory where it lies on this host, else page cache\n"
     "  dax=always        the region's own memory, or no mount\n"
     "  dax=never         every read and write goes to the region\n"
+    "  keep=30s          time for another daemon to go on when this one dies; 0: none\n"
     "  timeout=30s       of a request, then EIO; 0 waits for ever\n"
     "  threads=1         reactors, each with a channel of its own\n"
     "  spin=0            look for work this long before sleeping: 50us, or 1 for always\n"
@@ -48,8 +49,8 @@ namespace {
 using fs::Dax;
 
 constexpr std::string_view kKnown =
-    "ro, rw, name, allow_other, uid, gid, umask, dax, timeout, threads, spin, read_ahead, stats, "
-    "stats_interval, prometheus, log_level";
+    "ro, rw, name, allow_other, uid, gid, umask, dax, keep, timeout, threads, spin, read_ahead, "
+    "stats, stats_interval, prometheus, log_level";
 constexpr uint64_t kMostThreads = 256;
 constexpr Duration kShortestInterval = Duration::Milliseconds(10);
 
@@ -152,6 +153,8 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
     OXMEM_ASSIGN_OR_RETURN(options.umask, UmaskOf(value));
   } else if (key == "dax") {
     OXMEM_ASSIGN_OR_RETURN(options.dax, DaxOf(value));
+  } else if (key == "keep") {
+    OXMEM_ASSIGN_OR_RETURN(spec.keep, TimeOf(key, value));
   } else if (key == "timeout") {
     OXMEM_ASSIGN_OR_RETURN(options.timeout, TimeOf(key, value));
   } else if (key == "threads") {

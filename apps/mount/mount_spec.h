@@ -2,6 +2,7 @@
 #define APPS_MOUNT_MOUNT_SPEC_H_
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct MountSpec {
   Duration stats_interval = Duration::Seconds(2);
   std::string prometheus;  // HOST:PORT; empty: none
   std::string log_level = "info";
+  // The mount waits this long for a server when its own has died; not said: as ServeMount's caller
+  // thinks best.
+  std::optional<Duration> keep;
+  bool replace = false;  // a mount that another process serves is taken over
 };
 
 // Puts a mount together from words that come one by one, each checked as it comes. The first error

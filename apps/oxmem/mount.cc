@@ -16,6 +16,7 @@ struct MountWords {
   std::string config;
   bool all = false;
   bool foreground = false;
+  bool replace = false;
 };
 
 struct UmountWords {
@@ -27,11 +28,11 @@ struct UmountWords {
 int RunMount(const MountWords& words) {
   constexpr char kProgram[] = "oxmem mount";
   if (words.all) return MountAllCommand(kProgram, words.option_lists);
-  if (!words.config.empty()) {
-    return MountCommand(kProgram, ReadMountConfig(ConfigPath(words.config), words.option_lists),
-                        words.foreground);
-  }
-  return MountCommand(kProgram, ParseMountSpec(words.words, words.option_lists), words.foreground);
+  absl::StatusOr<MountSpec> spec =
+      words.config.empty() ? ParseMountSpec(words.words, words.option_lists)
+                           : ReadMountConfig(ConfigPath(words.config), words.option_lists);
+  if (spec.ok()) spec->replace = words.replace;
+  return MountCommand(kProgram, spec, words.foreground);
 }
 
 int RunUmount(const UmountWords& words) {
@@ -67,6 +68,8 @@ void AddMountCommand(CLI::App& app, Run& run) {
           ->excludes(words_option);
   CLI::Option* foreground = command->add_flag("-f,--foreground", words->foreground,
                                               "Serve in this process and log to stderr");
+  command->add_flag("--replace", words->replace,
+                    "Go on with the mount at DIR in place of the process that serves it");
   command->add_flag("-a,--all", words->all, "Everything that /etc/oxmem/*.conf describe")
       ->excludes(words_option)
       ->excludes(config)

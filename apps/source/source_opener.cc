@@ -18,11 +18,20 @@ using transport::Source;
 
 class MemoryOpener final : public SourceOpener {
  public:
-  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source,
+                                                              KeptMemory* kept) {
+    if (kept != nullptr) {
+      OXMEM_ASSIGN_OR_RETURN(UniqueFd fd, kept->Take());
+      OXMEM_ASSIGN_OR_RETURN(auto memory, transport::MemorySource::Adopt(source, std::move(fd)));
+      return std::unique_ptr<SourceOpener>(new MemoryOpener(std::move(memory)));
+    }
     OXMEM_ASSIGN_OR_RETURN(transport::MemorySource memory, transport::MemorySource::Create(source));
     return std::unique_ptr<SourceOpener>(new MemoryOpener(std::move(memory)));
   }
   absl::StatusOr<OpenedSource> Open() override { return OpenedSource{memory_.OpenChannel(), {}}; }
+  void AddOwnMemory(std::vector<int>* fds) const override {
+    fds->push_back(memory_.memory()->fd());
+  }
 
  private:
   explicit MemoryOpener(transport::MemorySource memory) : memory_(std::move(memory)) {}
@@ -52,10 +61,12 @@ class TloeOpener final : public SourceOpener {
 // the same memory part by part.
 class ComposedOpener final : public SourceOpener {
  public:
-  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source,
+                                                              KeptMemory* kept) {
     std::unique_ptr<ComposedOpener> opener(new ComposedOpener(source));
     for (const Source& nested : source.nested) {
-      OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<SourceOpener> part, SourceOpener::Create(nested));
+      OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<SourceOpener> part,
+                             SourceOpener::Create(nested, kept));
       opener->parts_.push_back(std::move(part));
     }
     return std::unique_ptr<SourceOpener>(std::move(opener));
@@ -77,6 +88,10 @@ class ComposedOpener final : public SourceOpener {
     return OpenedSource{std::move(channel), std::move(facts)};
   }
 
+  void AddOwnMemory(std::vector<int>* fds) const override {
+    for (const auto& part : parts_) part->AddOwnMemory(fds);
+  }
+
  private:
   explicit ComposedOpener(const Source& source) : source_(source) {}
   Source source_;
@@ -85,10 +100,18 @@ class ComposedOpener final : public SourceOpener {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SourceOpener>> SourceOpener::Create(const Source& source) {
-  if (source.scheme == "mem") return MemoryOpener::Create(source);
+absl::StatusOr<UniqueFd> KeptMemory::Take() {
+  if (next_ == fds_.size()) {
+    return absl::FailedPreconditionError("the memory that was kept is of other sources");
+  }
+  return std::move(fds_[next_++]);
+}
+
+absl::StatusOr<std::unique_ptr<SourceOpener>> SourceOpener::Create(const Source& source,
+                                                                   KeptMemory* kept) {
+  if (source.scheme == "mem") return MemoryOpener::Create(source, kept);
   if (source.scheme == "tloe" || source.scheme == "tloe+udp") return TloeOpener::Create(source);
-  if (transport::IsComposed(source)) return ComposedOpener::Create(source);
+  if (transport::IsComposed(source)) return ComposedOpener::Create(source, kept);
   return absl::InvalidArgumentError(
       absl::StrCat("source \"", source.Format(), "\": unknown scheme \"", source.scheme,
                    "\" (known: mem, tloe, tloe+udp, stripe, mirror, delay, rate, fault)"));

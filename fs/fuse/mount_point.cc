@@ -20,6 +20,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "transport/base/status.h"
 #include "transport/base/unique_fd.h"
@@ -43,48 +44,49 @@ std::string Unescape(const std::string& text) {
   return plain;
 }
 
-// The type of what is mounted at the path (the topmost), if anything is.
-std::optional<std::string> MountTypeAt(const std::string& path) {
-  std::optional<std::string> type;
+struct Mounted {
+  std::string type;
+  std::string device;
+};
+
+// What is mounted at the path (the topmost), if anything is.
+std::optional<Mounted> MountedAt(const std::string& path) {
+  std::optional<Mounted> mounted;
   std::ifstream table("/proc/self/mountinfo");
   for (std::string line; std::getline(table, line);) {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
     if (fields.size() < 7 || Unescape(fields[4]) != path) continue;
     for (std::size_t i = 6; i + 1 < fields.size(); ++i) {
       if (fields[i] == "-") {
-        type = fields[i + 1];
+        mounted = {.type = fields[i + 1], .device = absl::StrReplaceAll(fields[2], {{":", "-"}})};
         break;
       }
     }
   }
-  return type;
+  return mounted;
 }
 
-// Without touching the last component, which may be a dead mount.
+// Without touching the last component if a mount of ours is there, which may be dead or wait for
+// somebody to serve it.
 absl::StatusOr<std::string> AbsolutePath(const std::string& directory) {
   std::string path = directory;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  char resolved[PATH_MAX];
-  if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
-  const int error = errno;
-  if (error != ENOTCONN && error != ECONNABORTED) {
-    if (error == ENOENT) {
-      return absl::NotFoundError(
-          absl::StrCat(directory, ": there is no such directory (make it with mkdir)"));
-    }
-    return ErrnoStatus(error, directory);
-  }
   const std::size_t slash = path.rfind('/');
   const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-  if (realpath(parent.c_str(), resolved) == nullptr) return ErrnoStatus(errno, parent);
-  return absl::StrCat(std::strcmp(resolved, "/") == 0 ? "" : resolved, "/", name);
-}
-
-// Whether the daemon of a mount of ours is gone. Attributes would come from the kernel's cache.
-bool IsDead(const std::string& path) {
-  struct statfs ignored;
-  return statfs(path.c_str(), &ignored) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+  char resolved[PATH_MAX];
+  if (!name.empty() && name != "." && name != ".." &&
+      realpath(parent.c_str(), resolved) != nullptr) {
+    std::string whole = absl::StrCat(std::strcmp(resolved, "/") == 0 ? "" : resolved, "/", name);
+    const auto mounted = MountedAt(whole);
+    if (mounted.has_value() && mounted->type == kMountType) return whole;
+  }
+  if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
+  if (errno == ENOENT) {
+    return absl::NotFoundError(
+        absl::StrCat(directory, ": there is no such directory (make it with mkdir)"));
+  }
+  return ErrnoStatus(errno, directory);
 }
 
 absl::Status CheckEmpty(const std::string& path) {
@@ -170,11 +172,13 @@ std::string UseBy(const std::string& process, const std::string& directory) {
 
 absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory) {
   OXMEM_ASSIGN_OR_RETURN(const std::string path, AbsolutePath(directory));
-  if (const auto type = MountTypeAt(path); type.has_value()) {
-    if (*type != kMountType || !IsDead(path)) {
+  if (const auto mounted = MountedAt(path); mounted.has_value()) {
+    if (mounted->type != kMountType || !IsDeadMount(path)) {
       return absl::AlreadyExistsError(
-          absl::StrCat(path, ": a file system of type ", *type, " is mounted there already",
-                       *type == kMountType ? "; oxmem umount takes it away" : ""));
+          absl::StrCat(path, ": a file system of type ", mounted->type, " is mounted there already",
+                       mounted->type == kMountType
+                           ? "; oxmem umount takes it away, oxmem mount --replace goes on with it"
+                           : ""));
     }
     OXMEM_RETURN_IF_ERROR(Unmount(path, UnmountMode::kDetach));
   }
@@ -187,17 +191,23 @@ absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory) {
   return path;
 }
 
-absl::StatusOr<std::string> FindMount(const std::string& directory) {
+absl::StatusOr<OurMount> FindMount(const std::string& directory) {
   OXMEM_ASSIGN_OR_RETURN(const std::string path, AbsolutePath(directory));
-  const auto type = MountTypeAt(path);
-  if (!type.has_value()) {
+  const auto mounted = MountedAt(path);
+  if (!mounted.has_value()) {
     return absl::NotFoundError(absl::StrCat(path, ": nothing is mounted there"));
   }
-  if (*type != kMountType) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": what is mounted there is of type ", *type, ", not ours; use umount"));
+  if (mounted->type != kMountType) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": what is mounted there is of type ",
+                                                      mounted->type, ", not ours; use umount"));
   }
-  return path;
+  return OurMount{.path = path, .device = mounted->device};
+}
+
+bool IsDeadMount(const std::string& path) {
+  // Attributes would come from the kernel's cache.
+  struct statfs ignored;
+  return statfs(path.c_str(), &ignored) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 absl::Status Unmount(const std::string& directory, UnmountMode mode) {

@@ -18,8 +18,16 @@ inline constexpr char kMountType[] = "fuse.oxmem";
 // not a mount point. What a killed daemon left there is taken away first.
 absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory);
 
-// The absolute path of a mount of ours, whether or not its daemon lives.
-absl::StatusOr<std::string> FindMount(const std::string& directory);
+struct OurMount {
+  std::string path;    // absolute
+  std::string device;  // "0-45": the number of the mount on this host
+};
+
+// A mount of ours, whether or not anybody serves it: nothing is asked of it.
+absl::StatusOr<OurMount> FindMount(const std::string& directory);
+
+// Whether nobody serves the mount and nobody can. Waits for the daemon, or for a keeper to give up.
+bool IsDeadMount(const std::string& path);
 
 enum class UnmountMode {
   kClean,   // fails with EBUSY while it is in use

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 import oxmem_e2e
-from mount_test import MountTest
+from mount_e2e import MountTest
 
 
 def free_port():

@@ -15,7 +15,7 @@ import time
 
 import oxmem_e2e
 from oxmem_e2e import _die_with_parent
-from mount_test import MountTest
+from mount_e2e import MountTest
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 

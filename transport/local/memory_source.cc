@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -44,6 +45,33 @@ absl::Status DescribeMapFailure(const absl::Status& status, uint64_t size_bytes,
                            " huge pages of 2 MiB are free (raise /proc/sys/vm/nr_hugepages)"));
 }
 
+struct Wanted {
+  uint64_t size_bytes = 0;
+  HugePages huge = HugePages::kNo;
+  uint32_t depth = 0;
+};
+
+absl::StatusOr<Wanted> ParseMemorySource(const Source& source) {
+  OptionReader options(source);
+  Wanted wanted;
+  wanted.size_bytes = options.Size("size", uint64_t{1} << 30, 1, kLargestBytes);
+  wanted.huge = options.Enum("huge", HugePages::kNo,
+                             {{"no", HugePages::kNo},
+                              {"transparent", HugePages::kTransparent},
+                              {"reserved", HugePages::kReserved}});
+  wanted.depth = static_cast<uint32_t>(options.Number("depth", 256, 1, 65536));
+  if (wanted.huge == HugePages::kReserved && wanted.size_bytes % kHugePageBytes != 0) {
+    options.Fail("size", absl::StrCat(FormatSize(wanted.size_bytes),
+                                      " is not a multiple of the huge pages' 2M"));
+  }
+  OXMEM_RETURN_IF_ERROR(options.Finish());
+  if (source.has_authority || !source.path.empty() || !source.nested.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "source \"", source.Format(), "\": nothing stands after mem: (write mem:?size=1G)"));
+  }
+  return wanted;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<MappedMemory>> CreateMemory(uint64_t size_bytes, HugePages huge) {
@@ -66,25 +94,24 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> CreateMemory(uint64_t size_bytes, 
 }
 
 absl::StatusOr<MemorySource> MemorySource::Create(const Source& source) {
-  OptionReader options(source);
-  const uint64_t size = options.Size("size", uint64_t{1} << 30, 1, kLargestBytes);
-  const HugePages huge = options.Enum("huge", HugePages::kNo,
-                                      {{"no", HugePages::kNo},
-                                       {"transparent", HugePages::kTransparent},
-                                       {"reserved", HugePages::kReserved}});
-  const auto depth = static_cast<uint32_t>(options.Number("depth", 256, 1, 65536));
-  if (huge == HugePages::kReserved && size % kHugePageBytes != 0) {
-    options.Fail("size",
-                 absl::StrCat(FormatSize(size), " is not a multiple of the huge pages' 2M"));
-  }
-  OXMEM_RETURN_IF_ERROR(options.Finish());
-  if (source.has_authority || !source.path.empty() || !source.nested.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "source \"", source.Format(), "\": nothing stands after mem: (write mem:?size=1G)"));
-  }
-  auto memory = CreateMemory(size, huge);
+  OXMEM_ASSIGN_OR_RETURN(const Wanted wanted, ParseMemorySource(source));
+  auto memory = CreateMemory(wanted.size_bytes, wanted.huge);
   if (!memory.ok()) return Annotate(memory.status(), source.Format());
-  return MemorySource(*std::move(memory), depth);
+  return MemorySource(*std::move(memory), wanted.depth);
+}
+
+absl::StatusOr<MemorySource> MemorySource::Adopt(const Source& source, UniqueFd memory) {
+  OXMEM_ASSIGN_OR_RETURN(const Wanted wanted, ParseMemorySource(source));
+  struct stat attributes;
+  const int seals = fcntl(memory.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(memory.get(), &attributes) != 0 ||
+      static_cast<uint64_t>(attributes.st_size) != wanted.size_bytes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(source.Format(), ": the memory that was kept is not of that size"));
+  }
+  OXMEM_ASSIGN_OR_RETURN(
+      auto mapped, MappedMemory::Map(std::move(memory), 0, wanted.size_bytes, /*writable=*/true));
+  return MemorySource(std::move(mapped), wanted.depth);
 }
 
 std::unique_ptr<Channel> MemorySource::OpenChannel() const {

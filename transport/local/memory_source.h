@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "transport/api/channel.h"
 #include "transport/api/source.h"
+#include "transport/base/unique_fd.h"
 #include "transport/local/mapped_memory.h"
 
 namespace oxmem::transport {
@@ -21,6 +22,9 @@ namespace oxmem::transport {
 class MemorySource {
  public:
   static absl::StatusOr<MemorySource> Create(const Source& source);
+
+  // The same over memory that Create made in another process, with what is in it.
+  static absl::StatusOr<MemorySource> Adopt(const Source& source, UniqueFd memory);
 
   // One more channel to the same memory; each belongs to one thread. The memory lives as long as
   // the longest-living of its channels and this.

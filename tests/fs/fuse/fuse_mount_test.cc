@@ -318,9 +318,7 @@ TEST(FuseMount, ReadOnlyMountTakesNoWrites) {
 
 TEST(MountPoint, SaysWhatIsWrongWithIt) {
   const TemporaryDirectory directory;
-  const auto message = [](const absl::StatusOr<std::string>& result) {
-    return std::string(result.status().message());
-  };
+  const auto message = [](const auto& result) { return std::string(result.status().message()); };
   EXPECT_NE(message(PrepareMountPoint(directory.path() + "/none")).find("no such directory"),
             std::string::npos);
   EXPECT_NE(message(PrepareMountPoint("/proc")).find("mounted there already"), std::string::npos);

@@ -1,0 +1,32 @@
+#ifndef APPS_MOUNT_MOUNT_SUCCESSION_H_
+#define APPS_MOUNT_MOUNT_SUCCESSION_H_
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "apps/mount/keeper.h"
+#include "apps/mount/mount_spec.h"
+#include "fs/volume/volume.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::apps {
+
+// The keeper whose mount this process is to go on with: the one that started it, or that of a mount
+// at the directory which nobody serves, or is to be replaced. Null if there is none and the mount
+// is to be made. A mount that nobody serves and that is of something else is given up for it.
+absl::StatusOr<std::unique_ptr<Predecessor>> FindPredecessor(const MountSpec& spec,
+                                                             UniqueFd inherited);
+
+// Whether the opened sources are those of the mount.
+absl::Status CheckSuccession(const Predecessor& predecessor, const MountSpec& spec,
+                             std::span<const std::unique_ptr<fs::Volume>> volumes);
+
+// Has the keeper of a mount that nobody serves let it die, if there is one.
+void GiveUpOrphan(const std::string& directory);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_MOUNT_MOUNT_SUCCESSION_H_

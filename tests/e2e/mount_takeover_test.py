@@ -1,0 +1,282 @@
+"""Mounts that go on when their daemon dies or is replaced, and those that do not."""
+import os
+import shutil
+import signal
+import time
+import unittest
+
+import mount_e2e
+from mount_e2e import MountTest
+
+FIO = unittest.skipUnless(shutil.which("fio"), "there is no fio")
+
+
+class TakeOverTest(MountTest):
+    def open(self, flags=os.O_RDWR):
+        fd = os.open(self.data, flags)
+        self.addCleanup(os.close, fd)
+        # The kernel learns at the first close that closing asks nobody; until then the children of
+        # this process would wait for the daemon too.
+        os.close(os.dup(fd))
+        return fd
+
+    def kill_daemon(self, pid=None):
+        pid = pid or self.daemon()
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+class Killed(TakeOverTest):
+    """kill -9 of the daemon of a mount in the background: its keeper starts the next one."""
+
+    def check_open_file_goes_on(self, *words, **more):
+        self.check("mount", *words, self.dir, **more)
+        before = self.open()
+        os.pwrite(before, b"written before", 1000)
+        first = self.kill_daemon()
+        os.pwrite(before, b"written after", 500000)
+        self.assertEqual(os.pread(before, 14, 1000), b"written before")
+        second = self.daemon(other_than=[first])
+        self.assertEqual(os.pread(self.open(), 13, 500000), b"written after")
+        self.kill_daemon(second)
+        self.assertEqual(os.pread(before, 13, 500000), b"written after")
+        self.assertNotEqual(self.daemon(other_than=[first, second]), second)
+        self.refused(1, rf"in use: .*pid {os.getpid()}\)", "umount", self.dir)
+
+    def check_gone_without_a_trace(self):
+        self.check("umount", self.dir)
+        self.assertEqual(os.listdir(self.dir), [])
+        self.wait_for_no_process()
+        self.check("stats")  # clears away the sockets of those that were killed
+        self.assertEqual(os.listdir(self.env["OXMEM_RUNTIME_DIR"]), [])
+
+    def test_direct(self):
+        self.check_open_file_goes_on("mem:?size=1M", "-o", "dax=never")
+
+    def test_passthrough(self):
+        self.check_open_file_goes_on("mem:?size=1M", "-o", "dax=always")
+
+    def test_page_cache(self):
+        self.check_open_file_goes_on("delay:(stripe:(mem:?size=4M,mem:?size=4M)?chunk=64K)")
+
+    def test_three_threads(self):
+        self.check_open_file_goes_on("mem:?size=1M", "-o", "dax=never,threads=3")
+
+    def test_over_the_wire(self):
+        net = self.net()
+        self.node(net)
+        self.check_open_file_goes_on(net.source + "?size=8M", "-o", "dax=never", space=net.client)
+
+    def test_attributes_stay_and_nothing_is_left_behind(self):
+        self.check("mount", "mem:?size=1M", self.dir)
+        os.chmod(self.data, 0o600)
+        os.chown(self.data, 7, 8)
+        os.utime(self.data, (100, 200))
+        first = self.kill_daemon()
+        self.daemon(other_than=[first])
+        status = os.stat(self.data)
+        self.assertEqual((status.st_mode & 0o777, status.st_uid, status.st_gid, status.st_mtime),
+                         (0o600, 7, 8, 200))
+        self.check_gone_without_a_trace()
+
+    @FIO
+    def test_fio_does_not_notice(self):
+        net = self.net()
+        self.node(net)
+        self.check("mount", net.source + "?size=8M", "-o", "dax=never", self.dir, space=net.client)
+        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=4")
+        killed = []
+        for _ in range(3):
+            pid = self.daemon(other_than=killed)
+            self.wait_until_counted("writes", 100)
+            killed.append(self.kill_daemon(pid))
+        self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+        self.assertEqual(len(self.daemons()), 1)
+
+    @FIO
+    def test_fio_on_the_page_cache_and_mappings_does_not_notice(self):
+        self.check("mount", "delay:(mem:?size=8M)?latency=50us", self.dir)
+        for engine in ("psync", "mmap"):
+            pid = self.daemon()
+            fio = self.fio(f"--ioengine={engine}", "--bs=4k", "--fsync=16", "--loops=2")
+            self.wait_until_counted("writes", 50)
+            self.kill_daemon(pid)
+            self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+            self.daemon(other_than=[pid])
+
+    def test_who_dies_again_and_again_is_given_up(self):
+        self.check("mount", "mem:?size=1M", self.dir)
+        killed = []
+        until = time.monotonic() + 60
+        while self.processes():
+            self.assertLess(time.monotonic(), until, "it is started for ever")
+            for pid in self.daemons():
+                killed.append(self.kill_daemon(pid))
+        self.assertEqual(len(killed), 6)
+        with self.assertRaises(OSError):
+            os.listdir(self.dir)
+        self.check("mount", "mem:?size=1M", self.dir)
+        self.check_gone_without_a_trace()
+
+    def test_a_dead_mount_is_recovered_when_the_keeper_dies_too(self):
+        for recover in ("mount", "umount"):
+            self.check("mount", "mem:?size=1M", self.dir)
+            self.kill_all()
+            with self.assertRaises(OSError):
+                os.listdir(self.dir)
+            if recover == "mount":
+                self.check("mount", "mem:?size=1M", self.dir)
+                self.assertEqual(os.stat(self.data).st_size, 1 << 20)
+            self.check("umount", self.dir)
+
+    def test_a_mount_without_a_keeper_serves_on(self):
+        self.check("mount", "mem:?size=1M", "-o", "dax=never", self.dir)
+        daemon = self.daemon()
+        for pid in self.processes():
+            if pid != daemon:
+                os.kill(pid, signal.SIGKILL)
+        fd = self.open()
+        os.pwrite(fd, b"x", 0)
+        self.kill_daemon(daemon)
+        with self.assertRaises(OSError):
+            os.pread(fd, 1, 0)
+        self.check("umount", self.dir)
+
+
+class Replaced(TakeOverTest):
+    """A planned replacement, by a newer oxmem for example."""
+
+    def check_replaced(self, *words, **more):
+        self.check("mount", *words, self.dir, **more)
+        before = self.open()
+        os.pwrite(before, b"before", 77)
+        first = self.daemon()
+        result = self.check("mount", "--replace", *words, self.dir, **more)
+        self.assertRegex(result.out, "/data: .*, taken over\n")
+        self.assertEqual(os.pread(before, 6, 77), b"before")
+        os.pwrite(before, b"again", 4000)
+        self.assertEqual(os.pread(self.open(), 5, 4000), b"again")
+        self.assertNotIn(first, self.daemons())
+        self.assertLessEqual(len(self.processes()), 3)  # a daemon, a keeper, one that is ending
+
+    def test_direct(self):
+        self.check_replaced("mem:?size=1M", "-o", "dax=never")
+
+    def test_passthrough(self):
+        self.check_replaced("mem:?size=1M", "-o", "dax=always")
+
+    def test_over_the_wire(self):
+        net = self.net()
+        self.node(net)
+        self.check_replaced(net.source + "?size=8M", space=net.client)
+
+    def test_without_a_mount_it_mounts(self):
+        self.check("mount", "--replace", "mem:?size=1M", self.dir)
+        self.assertEqual(os.stat(self.data).st_size, 1 << 20)
+        self.check("umount", self.dir)
+
+    def test_what_is_not_the_same_is_refused_and_the_mount_goes_on(self):
+        self.check("mount", "mem:?size=1M", self.dir)
+        for pattern, words in (("a file of it is data of mem:.size=1M", ["mem:?size=2M"]),
+                               ("2 files|1 files", ["mem:?size=1M", "mem:?size=1M"]),
+                               ("its options are rw", ["mem:?size=1M", "-o", "ro"])):
+            self.refused(1, "cannot be taken over: .*" + pattern, "mount", "--replace", *words,
+                         self.dir)
+        self.refused(1, "mounted there already; .*--replace", "mount", "mem:?size=1M", self.dir)
+        os.pread(self.open(), 1, 0)
+        self.check("stats", self.dir)
+
+    def test_a_successor_that_cannot_reach_its_node_changes_nothing(self):
+        net = self.net()
+        node = self.node(net)
+        source = net.source + "?size=8M&connect_timeout=300ms"
+        self.check("mount", source, "-o", "dax=never", self.dir, space=net.client)
+        first = self.daemon()
+        node.signal(signal.SIGKILL)
+        node.wait()
+        self.refused(1, "no answer", "mount", "--replace", source, "-o", "dax=never", self.dir,
+                     space=net.client)
+        self.assertEqual(self.daemons(), [first])
+        self.node(net)
+        until = time.monotonic() + 30
+        fd = self.open()
+        while True:
+            try:
+                os.pwrite(fd, b"healed", 0)
+                break
+            except OSError:
+                self.assertLess(time.monotonic(), until)
+
+    @FIO
+    def test_fio_does_not_notice(self):
+        net = self.net()
+        self.node(net)
+        words = (net.source + "?size=8M", "-o", "dax=never", self.dir)
+        self.check("mount", *words, space=net.client)
+        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=4")
+        for _ in range(3):
+            self.wait_until_counted("writes", 100)
+            self.check("mount", "--replace", *words, space=net.client)
+        self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+
+
+class Foreground(TakeOverTest):
+    """Whoever started the daemon in the foreground starts the next one too."""
+
+    def test_a_restarted_daemon_takes_over(self):
+        words = ("mem:?size=1M", "-o", "dax=never,keep=60s")
+        first = self.mount(*words)
+        fd = self.open()
+        os.pwrite(fd, b"kept", 5)
+        first.signal(signal.SIGKILL)
+        first.wait()
+        second = self.mount(*words)
+        self.assertEqual(os.pread(fd, 4, 5), b"kept")
+        self.assertIn("taken over", second.out)
+        os.pwrite(fd, b"more", 9)
+        second.signal(signal.SIGTERM)
+        second.wait()
+        self.wait_for_no_process()
+
+    def test_without_a_keeper_the_mount_dies_with_its_daemon(self):
+        daemon = self.mount("mem:?size=1M", "-o", "dax=never")
+        fd = self.open()
+        self.assertEqual(self.processes(), [daemon.pid])
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        with self.assertRaises(OSError):
+            os.pread(fd, 1, 0)
+        self.check("umount", self.dir)
+
+    def test_umount_ends_the_wait_for_another_daemon(self):
+        daemon = self.mount("mem:?size=1M", "-o", "dax=never,keep=600s")
+        fd = self.open()
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        result = self.check("umount", self.dir)
+        self.assertLess(result.seconds, 20)
+        with self.assertRaises(OSError):
+            os.pread(fd, 1, 0)
+        self.assertEqual(os.listdir(self.dir), [])
+        self.wait_for_no_process()
+
+    def test_another_mount_than_the_orphan_is_made_anew(self):
+        daemon = self.mount("mem:?size=1M", "-o", "dax=never,keep=600s")
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        second = self.mount("mem:?size=2M")
+        second.wait_for("cannot be taken over: .*mounted anew")
+        self.assertEqual(os.stat(self.data).st_size, 2 << 20)
+
+    def test_the_keeper_gives_up_in_time(self):
+        daemon = self.mount("mem:?size=1M", "-o", "dax=never,keep=300ms")
+        fd = self.open()
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        with self.assertRaises(OSError):
+            os.pread(fd, 1, 0)
+        self.wait_for_no_process()
+
+
+if __name__ == "__main__":
+    mount_e2e.main()
