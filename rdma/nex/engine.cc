@@ -266,14 +266,17 @@ bool Engine::ServeSignals(Qp* qp, Server server) {
   return moved;
 }
 
-void Engine::PollQp(Qp* qp, bool look_for_room) {
+void Engine::PollQp(Qp* qp) {
   {
     const std::unique_lock lock(qp->mutex, std::try_to_lock);
     if (!lock) return;
     std::uint32_t signals = EPOLLIN;
     if (qp->signals.load(std::memory_order_relaxed) != 0) signals |= qp->signals.exchange(0);
-    if (look_for_room && qp->stream.wants_write()) qp->stream.CheckWritable();
-    ServeLocked(qp, signals, Server::kProgram);
+    // Reading takes the socket's lock, which the system needs to make room in a full one.
+    const bool full = qp->stream.state() == Stream::State::kOpen && qp->stream.wants_write();
+    if (!full || signals != EPOLLIN || qp->stream.CheckFull()) {
+      ServeLocked(qp, signals, Server::kProgram);
+    }
   }
   if (qp->signals.load() != 0) ServeSignals(qp, Server::kProgram);
 }
@@ -308,7 +311,7 @@ void Engine::PollProgress(Cq* cq) {
     return;
   }
   for (auto& slot : cq->direct) {
-    if (Qp* qp = slot.load(std::memory_order_acquire); qp != nullptr) PollQp(qp, turn % 4 == 0);
+    if (Qp* qp = slot.load(std::memory_order_acquire); qp != nullptr) PollQp(qp);
   }
 }
 

@@ -109,7 +109,7 @@ class Engine {
   bool ServeForgotten();
   void Sleep(int timeout_ms, bool leased);
   bool ServeSignals(Qp* qp, Server server);
-  void PollQp(Qp* qp, bool look_for_room);
+  void PollQp(Qp* qp);
   // With qp->mutex held. True: something was received.
   bool ServeLocked(Qp* qp, std::uint32_t signals, Server server);
   void AcceptAll(std::size_t listener);

@@ -5,7 +5,7 @@
 // completely before anything after it is sent, so the peer sees requests in their order. Whatever
 // is unusual goes over TCP, where the peer answers as it always does: refused keys, atomics, and
 // everything behind a request that is still on its way.
-#include <errno.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -35,7 +35,7 @@ void Engine::OpenWay(Qp* qp) {
   NEX_DEBUG(1, "queue pair 0x%x: its peer, process %d, is on this host", identity.qpn,
             static_cast<int>(peer->pid()));
   Door* const door = &peer->segment().door(qp->attributes.dest_qp_num % kIndices);
-  qp->way = {std::move(peer), door, handshake.connection()};
+  qp->way = {std::move(peer), door, handshake.connection(), getpid()};
 }
 
 void Engine::CloseWay(Qp* qp) {

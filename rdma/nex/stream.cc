@@ -233,9 +233,11 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
   }
 }
 
-void Stream::CheckWritable() {
-  pollfd writable{write_fd(), POLLOUT, 0};
-  if (poll(&writable, 1, 0) != 0) blocked_ = false;
+bool Stream::CheckFull() {
+  pollfd fds[2] = {{fd_.get(), POLLIN, 0}, {write_fd(), POLLOUT, 0}};
+  if (poll(fds, 2, 0) == 0) return false;
+  if (fds[1].revents != 0) blocked_ = false;
+  return true;
 }
 
 void Stream::SetDeathTimeout(Duration timeout) {

@@ -41,8 +41,9 @@ class Stream {
   bool Write(QueuePair& machine, bool acknowledge);
   void OnWritable() { blocked_ = false; }
   bool wants_write() const { return blocked_ || state_ == State::kConnecting; }
-  // Asks the system whether a full socket has room again.
-  void CheckWritable();
+  // For a full socket: asks the system, without disturbing the socket, whether it has room or
+  // something to read. False: neither.
+  bool CheckFull();
 
   // `gently`: what was written still reaches the peer.
   void Close(bool gently);

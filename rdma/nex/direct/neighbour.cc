@@ -24,7 +24,7 @@ class Visit {
  public:
   Visit(const Way& way, std::uint32_t region)
       : door_(*way.door),
-        mark_(DoorMark::Make(getpid(), way.connection, region)),
+        mark_(DoorMark::Make(way.self, way.connection, region)),
         inside_(door_.connection.load(std::memory_order_relaxed) == way.connection) {
     std::uint64_t nobody = 0;
     inside_ = inside_ && door_.busy.compare_exchange_strong(nobody, mark_);

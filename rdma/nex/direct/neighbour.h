@@ -38,6 +38,7 @@ struct Way {
   std::shared_ptr<const Neighbour> peer;  // nullptr: none
   Door* door = nullptr;                   // of the peer's queue pair
   std::uint64_t connection = 0;
+  pid_t self = 0;  // this process
 };
 
 struct RemoteRange {

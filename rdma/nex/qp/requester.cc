@@ -1,5 +1,6 @@
 #include "rdma/nex/qp/requester.h"
 
+#include <algorithm>
 #include <array>
 
 #include "transport/base/byte_order.h"
@@ -158,6 +159,19 @@ bool Requester::Stage(OutFrame* frame) {
     return true;
   }
   return false;
+}
+
+bool Requester::may_hold() const {
+  if (!identity_.reliable || waiting_ || sent_ - acked_ < kHoldAnswers) return false;
+  if (ring_.tail() - cursor_ >= kHoldRequests || cursor_ == ring_.head()) return false;
+  const SendWork& last = ring_.At(cursor_ - 1);
+  if (!IsAnswered(last) && last.opcode != IBV_WR_RDMA_WRITE) return false;
+  std::uint32_t bytes = 0;
+  for (std::uint32_t i = cursor_; i != ring_.tail(); ++i) {
+    const SendWork& work = ring_.At(i);
+    if (!IsAnswered(work)) bytes += std::min(work.length, kHoldBytes);
+  }
+  return bytes < kHoldBytes;
 }
 
 void Requester::OnSent(const OutFrame& frame) {

@@ -24,8 +24,9 @@ class Requester {
     std::uint8_t rnr_retries = 7;  // 7: without end
   };
 
-  static constexpr std::uint32_t kHoldReads = 8;
+  static constexpr std::uint32_t kHoldAnswers = 8;
   static constexpr std::uint32_t kHoldRequests = 8;
+  static constexpr std::uint32_t kHoldBytes = 32768;
 
   Requester(const QpIdentity& identity, RegionTable* regions, std::vector<Completion>* out);
 
@@ -43,8 +44,9 @@ class Requester {
   // the caller looks at failed() afterwards.
   bool Stage(OutFrame* frame);
   bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_; }
-  // Few requests wait to be staged while enough answers with data are on their way.
-  bool may_hold() const { return reads_ >= kHoldReads && ring_.tail() - cursor_ < kHoldRequests; }
+  // Few and small requests wait to be staged while enough answers are on their way that do not
+  // depend on what the peer's program does.
+  bool may_hold() const;
   // Unreliable requests are complete when they are out.
   void OnSent(const OutFrame& frame);
 

@@ -50,6 +50,7 @@ class SendRing {
   std::uint32_t tail() const { return tail_; }  // next to be given
 
   SendWork& At(std::uint32_t index) { return works_[index & (works_.size() - 1)]; }
+  const SendWork& At(std::uint32_t index) const { return works_[index & (works_.size() - 1)]; }
   SendWork& Head() { return At(head_); }
   SendWork& PushTail();  // the ring must not be full
   void PopHead() { ++head_; }

@@ -164,6 +164,19 @@ def other_user(pair):
             assert not any("error" in line or "denied" in line for line in lines), out[end]
 
 
+def many_qps(pair):
+    """The interpreter of the distribution, because its packages install pyverbs for that one."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "many_qps.py")
+    for direct in "1", "0":
+        pair.env.update(NEX_DIRECT=direct)
+        run = pair.start(["/usr/bin/python3", script])
+        text = run.communicate(timeout=TIMEOUT_S)[0]
+        if run.returncode == 77:
+            print("skipped: pyverbs is not installed")
+            sys.exit(77)
+        assert run.returncode == 0, text
+
+
 def manager(pair, server, client, port=None):
     """Programs of librdmacm; {port} in a command is the port of this case."""
     fill = lambda command: [word.replace("{port}", str(pair.port)) for word in command]
@@ -174,6 +187,7 @@ CASES = {
     "devices": devices,
     "bad_environment": bad_environment,
     "killed_peer": killed_peer,
+    "many_qps": many_qps,
     "other_user": other_user,
 }
 

@@ -73,7 +73,7 @@ Neighbourhood::DoorFacts Facts(std::uint32_t access = kAll) {
 
 Way WayThrough(std::shared_ptr<const Neighbour> peer, std::uint64_t connection = kConnection) {
   Door* const door = &peer->segment().door(kIndex);
-  return {std::move(peer), door, connection};
+  return {std::move(peer), door, connection, getpid()};
 }
 
 class DirectTest : public testing::Test {
