@@ -49,8 +49,9 @@ struct Latencies {
     writes.Merge(other.writes);
   }
   void AddTo(Part* part) const {
-    part->AddLatency("read_latency", "of reads, from the kernel's request to the answer", reads);
-    part->AddLatency("write_latency", "of writes, from the kernel's request to the answer", writes);
+    part->AddLatency("read_latency", "of reads, from the start of the operation to its end", reads);
+    part->AddLatency("write_latency", "of writes, from the start of the operation to its end",
+                     writes);
   }
 };
 

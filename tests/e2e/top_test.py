@@ -113,7 +113,7 @@ class Plain(TopTest):
             self.assertTrue(process.startswith("mount ~"), process)
             self.assertEqual({len(line) for line in (heading, process, file)}, {80})
             for line in (process, file):
-                self.assertRegex(line, r"us +\d+us|us|ms")
+                self.assertRegex(line, r" [\d.]+[num]s +[\d.]+[num]s ")
 
     def test_once_is_one_report_and_json_has_the_figures(self):
         self.mount("delay:(mem:?size=1M)?latency=2ms", "-o", "dax=never")
