@@ -46,11 +46,17 @@ def group(result, y):
     return parts, y + GAP
 
 
+def rounds(report):
+    """How many there were: "5", or "3 to 5" if the report was made in pieces."""
+    counts = [len(values) for result in report["lines"] for values in result["rounds"].values()] or [0]
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
 def draw(report):
     machine = report["machine"]
     parts = [text(10, 24, "oxmem mounts beside their peers", 18, weight="bold"),
              text(10, 44, f"{report['date']}, {machine['processors']} processors ({machine['model']}), Linux "
-                          f"{machine['kernel']}; medians of {report['rounds']} rounds of {report['seconds']} s; "
+                          f"{machine['kernel']}; medians of {rounds(report)} rounds of {report['seconds']} s; "
                           "dashed: wanted of oxmem", 11, colour="#555")]
     y = HEAD
     for result in report["lines"]:
