@@ -34,9 +34,11 @@ absl::Status Annotate(const absl::Status& status, const std::string& prefix);
 
 #define OXMEM_ASSIGN_OR_RETURN(target, expression) \
   OXMEM_ASSIGN_OR_RETURN_INNER(OXMEM_CONCAT(oxmem_result_, __LINE__), target, expression)
+// NOLINTBEGIN(bugprone-macro-parentheses): what is declared cannot stand in parentheses.
 #define OXMEM_ASSIGN_OR_RETURN_INNER(result, target, expression) \
   auto result = (expression);                                    \
   if (!result.ok()) return result.status();                      \
   target = *std::move(result)
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // TRANSPORT_BASE_STATUS_H_
