@@ -78,7 +78,11 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
   }
   std::unique_ptr<fs::Volume> volume =
       std::make_unique<fs::RemoteVolume>(std::move(opened.channel));
-  if (fs::MappedVolume::Mappable(volume->info()).ok()) {
+  // Memory of this process is read and written in place. That of another one may be gone and come
+  // back as a different one, which its channel sees.
+  std::vector<int> own;
+  opener.AddOwnMemory(&own);
+  if (!own.empty() && fs::MappedVolume::Mappable(volume->info()).ok()) {
     OXMEM_ASSIGN_OR_RETURN(volume, fs::MappedVolume::Create(std::move(volume)));
   }
   if (spec_.options.read_only) {

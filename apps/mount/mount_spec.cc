@@ -187,8 +187,9 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
 
 std::string RegionName(const transport::Source& source) {
   if (const std::string* region = source.Find("region")) return *region;
-  if (source.scheme == "shm") return source.authority;
-  if (source.scheme == "rdma" || source.scheme == "ucx") return std::string(source.path_name());
+  if (source.scheme == "shm" || source.scheme == "rdma" || source.scheme == "ucx") {
+    if (!source.path_name().empty()) return std::string(source.path_name());
+  }
   return "data";
 }
 

@@ -32,6 +32,8 @@ class Endpoint {
   //
   //   tloe://IFACE[/MAC]     frames for the interface's address, or for MAC
   //   tloe+udp://HOST:PORT   the same frames in UDP; HOST * is every address
+  //   unix:PATH              the memory itself, for processes of this host
+  //   shm://NAME             the same, at a path that follows from the name
   static absl::StatusOr<std::unique_ptr<Endpoint>> Open(const transport::Source& listen,
                                                         const RegionStore& store,
                                                         const EndpointOptions& options);

@@ -10,6 +10,7 @@
 #include "transport/base/status.h"
 #include "transport/compose/compose_source.h"
 #include "transport/local/memory_source.h"
+#include "transport/local/shared_channel.h"
 
 namespace oxmem::apps {
 namespace {
@@ -54,6 +55,24 @@ class TloeOpener final : public SourceOpener {
 
  private:
   explicit TloeOpener(Source source) : source_(std::move(source)) {}
+  Source source_;
+};
+
+// Memory of a node on this host. Every channel is a connection and a mapping of its own.
+class SharedOpener final : public SourceOpener {
+ public:
+  static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source) {
+    OXMEM_RETURN_IF_ERROR(transport::ParseSharedSource(source).status());
+    return std::unique_ptr<SourceOpener>(new SharedOpener(source));
+  }
+  absl::StatusOr<OpenedSource> Open() override {
+    OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> channel,
+                           transport::OpenShared(source_));
+    return OpenedSource{std::move(channel), {}};
+  }
+
+ private:
+  explicit SharedOpener(Source source) : source_(std::move(source)) {}
   Source source_;
 };
 
@@ -111,10 +130,11 @@ absl::StatusOr<std::unique_ptr<SourceOpener>> SourceOpener::Create(const Source&
                                                                    KeptMemory* kept) {
   if (source.scheme == "mem") return MemoryOpener::Create(source, kept);
   if (source.scheme == "tloe" || source.scheme == "tloe+udp") return TloeOpener::Create(source);
+  if (source.scheme == "unix" || source.scheme == "shm") return SharedOpener::Create(source);
   if (transport::IsComposed(source)) return ComposedOpener::Create(source, kept);
-  return absl::InvalidArgumentError(
-      absl::StrCat("source \"", source.Format(), "\": unknown scheme \"", source.scheme,
-                   "\" (known: mem, tloe, tloe+udp, stripe, mirror, delay, rate, fault)"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "source \"", source.Format(), "\": unknown scheme \"", source.scheme,
+      "\" (known: mem, tloe, tloe+udp, unix, shm, stripe, mirror, delay, rate, fault)"));
 }
 
 absl::StatusOr<OpenedSource> OpenSource(const std::string& text) {

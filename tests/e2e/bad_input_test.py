@@ -135,7 +135,7 @@ class BadInput(E2eTest):
         self.listen_refused(1, "192.0.2.1:4000", "tloe+udp://192.0.2.1:4000")
 
     def test_words_the_command_does_not_have(self):
-        for command in ("top", "bdev", "Serve", "unmount"):
+        for command in ("bdev", "mont", "Serve", "unmount"):
             self.refused(2, f"no command \"{command}\".*serve", command)
         self.refused(2, "a command is missing")
         self.refused(2, "SOURCE is required.*oxmem info --help", "info")

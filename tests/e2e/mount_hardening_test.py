@@ -100,6 +100,7 @@ class Nodes(MountTest):
         self.addCleanup(lambda: os.close(fd) if fd >= 0 else None)
         node.signal(signal.SIGSTOP)
         self.addCleanup(node.signal, signal.SIGCONT)
+        self.wait_until_stopped(node.pid)
         begin = time.monotonic()
         with self.assertRaises(OSError):
             os.pread(fd, 4096, 0)
@@ -114,6 +115,15 @@ class Nodes(MountTest):
         daemon.signal(signal.SIGTERM)
         self.assertEqual(daemon.wait(20), 0)
         self.assertEqual(os.listdir(self.dir), [])
+
+    def wait_until_stopped(self, pid):
+        until = time.monotonic() + 20
+        for task in os.listdir(f"/proc/{pid}/task"):
+            state = ""
+            while state != "T":
+                self.assertLess(time.monotonic(), until, "it does not stop")
+                with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as file:
+                    state = file.read().rpartition(")")[2].split()[0]
 
     def test_the_contents_are_right_with_2_percent_of_the_frames_lost(self):
         net = LossyNet()
