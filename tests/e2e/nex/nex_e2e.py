@@ -226,6 +226,10 @@ add("ucmatose", manager, ["ucmatose", "-p", "{port}", "-c", "20"],
     ["ucmatose", "-s", "127.0.0.1", "-p", "{port}", "-c", "20"])
 add("rdma_client", manager, ["rdma_server", "-p", "{port}"],
     ["rdma_client", "-s", "127.0.0.1", "-p", "{port}"])
+for program in ("rstream", "riostream"):
+    for size in ("64", "65536"):
+        custom = [program, "-p", "{port}", "-S", size, "-C", "10", "-I", "20"]
+        add(f"{program}_{size}", manager, custom, custom + ["-s", "127.0.0.1"])
 add("rdma_xclient", manager, ["rdma_xserver", "-p", "{port}", "-c", "r"],
     ["rdma_xclient", "-s", "127.0.0.1", "-p", "{port}", "-c", "r"])
 
