@@ -93,10 +93,13 @@ class TopTest(MountTest):
         reader = subprocess.Popen(
             [sys.executable, "-c",
              "import os, sys, time\nfd = os.open(sys.argv[1], os.O_RDONLY)\n"
+             f"os.pread(fd, {size}, 0); print('reading', flush=True)\n"
              f"while True: os.pread(fd, {size}, 0); time.sleep(0.001)", self.data],
-            preexec_fn=_die_with_parent)
+            stdout=subprocess.PIPE, preexec_fn=_die_with_parent)
+        self.addCleanup(reader.stdout.close)
         self.addCleanup(reader.wait)
         self.addCleanup(reader.kill)
+        self.assertEqual(reader.stdout.readline(), b"reading\n")
 
 
 class Plain(TopTest):
