@@ -70,8 +70,9 @@ function(oxmem_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE oxmem_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  if(OXMEM_SANITIZE)
-    # Instrumented assertions take most of the time of the build when they are optimised.
+  if(OXMEM_SANITIZE AND NOT "sim" IN_LIST ARG_LABELS)
+    # Instrumented assertions take most of the time of the build when they are optimised. Simulations
+    # need the time when they run.
     target_compile_options(${name} PRIVATE -O0)
   endif()
   gtest_discover_tests(${name} TEST_PREFIX "" DISCOVERY_TIMEOUT 60
