@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -35,6 +36,14 @@ absl::StatusOr<std::vector<int>> ParseCpuList(const std::string& text) {
     for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
   }
   return cpus;
+}
+
+absl::Status CheckCpus(const std::vector<int>& cpus) {
+  absl::Status status;
+  std::thread([&] {
+    for (const int cpu : cpus) status.Update(PinThread(cpu));
+  }).join();
+  return status;
 }
 
 absl::Status PinThread(int cpu) {

@@ -70,6 +70,7 @@ void AddBenchOptions(CLI::App* command, BenchOptions* options) {
   command
       ->add_option("-c,--count", options->count, "Stop after N operations of each thread instead")
       ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62).description(""))
       ->excludes(time);
   command->add_option("--offset", options->offset, "Where the range begins (default 0)")
       ->type_name("BYTES");
@@ -126,7 +127,12 @@ absl::StatusOr<std::vector<LoadOptions>> LoadOfThreads(const BenchOptions& optio
   }
   load.depth = options.depth;
   load.count = options.count;
-  load.read_share = options.read_percent / 100.0;
+  if (options.read_percent) {
+    if (options.op != LoadOp::kMixed) {
+      return absl::InvalidArgumentError("--read-percent is of a mixed load: give --op mixed, too");
+    }
+    load.read_share = *options.read_percent / 100.0;
+  }
   load.verify = options.verify;
   load.keep_going = options.keep_going;
   load.spin = Duration::Microseconds(options.spin_us);

@@ -2,6 +2,7 @@
 #define APPS_OXMEM_BENCH_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct BenchOptions {
   uint32_t threads = 1;
   double seconds = 5.0;
   uint64_t count = 0;
-  double read_percent = 50.0;
+  std::optional<double> read_percent;  // of a mixed load
   uint64_t seed = 1;
   int64_t spin_us = 50;
   std::string cpus;

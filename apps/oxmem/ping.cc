@@ -236,7 +236,8 @@ void AddPingCommand(CLI::App& app, Run& run) {
   command->add_option("SOURCE", options->source, "Where the memory is (see oxmem --help)")
       ->required();
   command->add_option("-c,--count", options->count, "Stop after N reads (default: at Ctrl-C)")
-      ->type_name("N");
+      ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62).description(""));
   command
       ->add_option("-i,--interval", options->interval_seconds,
                    "Seconds between two reads, 0 for none (default 1)")

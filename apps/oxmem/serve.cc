@@ -54,6 +54,7 @@ absl::StatusOr<ServeOptions> Interpret(const Words& words) {
   }
   if (!words.cpus.empty()) {
     OXMEM_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(words.cpus));
+    OXMEM_RETURN_IF_ERROR(CheckCpus(options.cpus));
   }
   options.name = words.name.empty() ? options.regions.front().name : words.name;
   options.endpoint.max_connections = words.max_connections;

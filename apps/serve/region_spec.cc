@@ -1,6 +1,7 @@
 #include "apps/serve/region_spec.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -53,7 +54,12 @@ absl::StatusOr<RegionSpec> Parse(const std::string& text) {
   if (spec.backing.size_bytes == 0) {
     return absl::InvalidArgumentError("the size must not be zero");
   }
+  std::set<std::string> keys;
   for (std::size_t i = 1; i < words.size(); ++i) {
+    const std::string key = words[i].substr(0, words[i].find('='));
+    if (!keys.insert(key).second) {
+      return absl::InvalidArgumentError(absl::StrCat("key \"", key, "\" is there twice"));
+    }
     OXMEM_RETURN_IF_ERROR(ParseKey(words[i], &spec));
   }
   spec.backing.read_only = spec.read_only;

@@ -177,7 +177,8 @@ absl::Status PacketSocket::Claim(const PacketLinkOptions& options) {
   }
   return absl::AlreadyExistsError(absl::StrCat(FormatMacAddress(mac_), " on ", interface_.name,
                                                " is already served by ", holder,
-                                               " (stop it, or answer on another address, mac=)"));
+                                               " (stop it, or answer on another address, as in ",
+                                               "tloe://", interface_.name, "/02:00:00:00:00:01)"));
 }
 
 absl::Status PacketSocket::AttachFilter() {

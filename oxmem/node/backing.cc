@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -39,6 +40,14 @@ absl::StatusOr<uint64_t> SizeOf(int fd, const struct stat& status, uint64_t want
   return wanted;  // a DAX character device: mapping more than it has fails by itself
 }
 
+// A write to a mapped hole that the file system has no room for would end the process (SIGBUS), so
+// the space is taken at the beginning.
+absl::Status TakeSpace(int fd, uint64_t size, const std::string& path) {
+  if (fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0) return absl::OkStatus();
+  if (errno == EOPNOTSUPP) return absl::OkStatus();  // a file system that cannot promise it
+  return ErrnoStatus(errno, absl::StrCat("taking ", FormatSize(size), " for ", path));
+}
+
 absl::StatusOr<UniqueFd> OpenFile(const BackingSpec& spec) {
   const int access = spec.read_only ? O_RDONLY : O_RDWR | O_CREAT;
   UniqueFd fd(open(spec.path.c_str(), access | O_CLOEXEC, 0600));
@@ -55,6 +64,14 @@ absl::StatusOr<UniqueFd> OpenFile(const BackingSpec& spec) {
     return absl::InvalidArgumentError(absl::StrCat(
         spec.path, " has ", FormatSize(size), ", less than the region's ",
         FormatSize(spec.size_bytes), ": give a smaller size, or grow the file with truncate -s"));
+  }
+  if (S_ISREG(status.st_mode) && !spec.read_only) {
+    const absl::Status taken = TakeSpace(fd.get(), spec.size_bytes, spec.path);
+    if (!taken.ok()) {
+      // What was made for nothing goes away again.
+      if (size == 0) unlink(spec.path.c_str());
+      return taken;
+    }
   }
   return fd;
 }
@@ -96,7 +113,9 @@ absl::StatusOr<Backing> Backing::Create(const BackingSpec& spec) {
       }
       memory = Map(spec.size_bytes, kReadWrite, kPrivate | MAP_HUGETLB, -1, "huge pages");
       if (!memory.ok()) {
-        return Annotate(memory.status(), "are there enough in /proc/sys/vm/nr_hugepages?");
+        return absl::Status(memory.status().code(),
+                            absl::StrCat(memory.status().message(),
+                                         " (are there enough in /proc/sys/vm/nr_hugepages?)"));
       }
       break;
     case BackingKind::kMemfd: {

@@ -92,7 +92,8 @@ class BadInput(E2eTest):
     def test_two_nodes_on_one_mac(self):
         first = self.node(self.net)
         self.listen_refused(1, f"process {first.pid} ", "tloe://v0")
-        self.listen_refused(1, f"process {first.pid} ", f"tloe://v0/{NODE_MAC}")
+        self.listen_refused(1, f"process {first.pid} .*another address, as in tloe://v0/",
+                            f"tloe://v0/{NODE_MAC}")
         self.serve_refused(1, "v0", "--region", "data=1M", "--listen", "tloe://v0/02:00:00:00:00:77",
                            "--listen", "tloe://v0/02:00:00:00:00:77")
         first.signal(15)
@@ -104,6 +105,12 @@ class BadInput(E2eTest):
         self.listen_refused(2, "unknown option \"colour\".*known: ", "tloe://v0?colour=red")
         self.source_refused(2, "unknown option \"colour\"", "mem:?colour=red")
         self.region_refused(2, "unknown key \"colour\".*known: base", "data=1M,colour=red")
+
+    def test_a_key_twice(self):
+        self.region_refused(2, "key \"base\" is there twice", "data=1M,base=0,base=0x1000")
+        self.region_refused(2, "key \"ro\" is there twice", "data=1M,ro,ro")
+        self.source_refused(2, "\"base\" is there twice",
+                            f"{self.net.source}?size=1M&base=0&base=0x1000")
 
     def test_unknown_scheme(self):
         self.source_refused(2, "unknown scheme \"ftp\".*known: mem", "ftp://x")
@@ -123,7 +130,19 @@ class BadInput(E2eTest):
         with open(small, "wb") as file:
             file.truncate(4096)
         self.region_refused(2, "less than the region's 1M", f"data=1M,backing=file:{small}")
-        self.region_refused(1, "nr_hugepages", "data=1024G,backing=huge")
+        self.region_refused(1, "data\": mapping 1T of huge pages.*nr_hugepages",
+                            "data=1024G,backing=huge")
+
+    def test_a_file_that_the_file_system_has_no_room_for(self):
+        # Found out at the beginning, not when a peer writes to the part that is not there.
+        disk = self.path("disk")
+        os.mkdir(disk)
+        on_a_small_disk = ["unshare", "--mount", "sh", "-c",
+                           f"mount -t tmpfs -o size=1M none {disk} && \"$@\"; code=$?;"
+                           f"test -e {disk}/region && echo it is still there >&2; exit $code", "sh"]
+        self.serve_refused(1, "taking 8M for .*/region: No space left", "--region",
+                           f"data=8M,backing=file:{disk}/region", "--listen", "tloe://v0",
+                           prefix=on_a_small_disk)
 
     def test_places_that_cannot_be_used(self):
         self.serve_refused(1, "/nonexistent/stats.json", "--region", "data=1M", "--listen",
@@ -140,7 +159,10 @@ class BadInput(E2eTest):
         self.refused(2, "a command is missing")
         self.refused(2, "SOURCE is required.*oxmem info --help", "info")
         self.refused(2, "--frobnicate", "info", "mem:", "--frobnicate")
-        self.refused(2, "--count", "ping", "mem:", "-c", "many")
+        for command in ("ping", "bench"):
+            for count in ("many", "0", "-1"):
+                self.refused(2, "--count", command, "mem:?size=1M", "-c", count)
+        self.refused(2, "--read-percent.*--op mixed", "bench", "mem:?size=1M", "--read-percent", "9")
         self.refused(2, "--op.*read", "bench", "mem:", "--op", "erase")
         self.refused(2, "--depth", "bench", "mem:", "--depth", "0")
         self.refused(2, "--time", "bench", "mem:", "-c", "1", "-t", "1")
@@ -152,6 +174,8 @@ class BadInput(E2eTest):
         self.refused(2, "behind the end", "bench", "mem:?size=1M", "--offset", "1M")
         self.refused(2, "does not lie within", "bench", "mem:?size=1M", "--range", "2M")
         self.refused(2, "depth 500 is more", "bench", "mem:?size=1M", "--depth", "500")
+        self.serve_refused(2, "cannot use CPU 1023", "--region", "data=1M", "--listen", "tloe://v0",
+                           "--cpu", "0,1023")
         self.refused(2, "cannot use CPU 1023", "bench", "mem:?size=1M", "--cpu", "1023")
 
 

@@ -63,6 +63,10 @@ class Quickstart(E2eTest):
 
     def test_wrong_words_and_other_users_are_refused(self):
         self.assertEqual(self.run_script(f"{QUICKSTART} nonsense")[0], 2)
+        for program in ("", " /nonexistent/oxmem", " /tmp"):
+            code, _, err = self.run_script(f"{QUICKSTART} --oxmem{program}")
+            self.assertEqual(code, 2)
+            self.assertIn("--oxmem: there is no program", err)
         code, _, err = self.run_script(f"setpriv --reuid=65534 --clear-groups bash {QUICKSTART}")
         self.assertEqual(code, 1)
         self.assertIn("try sudo ./quickstart", err)

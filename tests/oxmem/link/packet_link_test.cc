@@ -265,7 +265,7 @@ TEST_F(PacketLink, ASecondNodeOnOneAddressIsRefusedAndTheFirstIsNamed) {
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_THAT(OpenError(),
               testing::AllOf(HasSubstr("is already served by process " + std::to_string(getpid())),
-                             HasSubstr("mac=")));
+                             HasSubstr("another address, as in tloe://")));
   PacketLinkOptions options;
   options.mac = kOtherMac;
   EXPECT_TRUE(OpenAt(left(), options).ok());

@@ -69,6 +69,20 @@ TEST_F(BackingTest, AFileThatIsTooShortIsRefusedAndNotGrown) {
   EXPECT_EQ(status.st_size, 4096);
 }
 
+TEST_F(BackingTest, TheSpaceOfAFileIsTakenAtTheBeginning) {
+  constexpr uint64_t kSize = uint64_t{1} << 20;
+  struct stat status;
+  ASSERT_TRUE(Backing::Create(File(kSize)).ok());
+  ASSERT_EQ(stat(Path().c_str(), &status), 0);
+  EXPECT_GE(static_cast<uint64_t>(status.st_blocks) * 512, kSize);
+  // The holes of a file that was there before, too.
+  ASSERT_EQ(truncate(Path().c_str(), 0), 0);
+  ASSERT_EQ(truncate(Path().c_str(), kSize), 0);
+  ASSERT_TRUE(Backing::Create(File(kSize)).ok());
+  ASSERT_EQ(stat(Path().c_str(), &status), 0);
+  EXPECT_GE(static_cast<uint64_t>(status.st_blocks) * 512, kSize);
+}
+
 TEST_F(BackingTest, AMemfdCannotBeShrunkByWhomItIsHandedTo) {
   auto backing = Backing::Create({.kind = BackingKind::kMemfd, .size_bytes = 8192});
   ASSERT_TRUE(backing.ok());
