@@ -28,7 +28,7 @@ def find(prefix, name):
 
 def by_find_package(prefix, scratch, cxx):
     # Warnings of the consumer's own choice: ours must not reach it, nor come from our headers.
-    run("cmake", "-S", PROJECT, "-B", scratch, f"-DCMAKE_PREFIX_PATH={prefix}",
+    run("cmake", "-G", "Ninja", "-S", PROJECT, "-B", scratch, f"-DCMAKE_PREFIX_PATH={prefix}",
         f"-DCMAKE_CXX_COMPILER={cxx}", "-DCMAKE_CXX_FLAGS=-Wall -Werror",
         "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
     with open(os.path.join(scratch, "compile_commands.json"), encoding="utf-8") as file:
