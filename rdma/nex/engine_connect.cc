@@ -19,6 +19,10 @@ namespace {
 constexpr std::size_t kMaxPending = 1024;
 constexpr Duration kGreetingTime = Duration::Seconds(10);
 constexpr int kConnectTries = 12;
+// What arrives within this of the last bytes still belongs to a queue pair that is destroyed, and
+// the longest time that may take.
+constexpr Duration kLastWords = Duration::Milliseconds(3);
+constexpr Duration kLongestFarewell = Duration::Milliseconds(20);
 
 Gid LocalGid(const Config& config, const ibv_ah_attr& path) {
   const std::size_t index = path.is_global != 0 ? path.grh.sgid_index : 0;
@@ -122,9 +126,14 @@ void Engine::StreamEnded(Qp* qp, bool was_open) {
 void Engine::CloseStream(Qp* qp) {
   // What has arrived is answered first: a device would have done so when it came, and a peer that
   // hears nothing takes its last requests for lost.
-  if (qp->machine && qp->stream.state() == Stream::State::kOpen &&
-      qp->stream.Read(*qp->machine, false) && qp->stream.state() == Stream::State::kOpen) {
-    qp->stream.Write(*qp->machine, true);
+  bool open = qp->machine && qp->stream.state() == Stream::State::kOpen;
+  const Instant latest = Now() + kLongestFarewell;
+  while (open && Now() < latest) {
+    open = qp->stream.Read(*qp->machine, true);
+    if (open) qp->stream.Write(*qp->machine, true);
+    // The same for what is on its way: programs leave with the peer's last words unread, and a
+    // device takes its time to destroy a queue pair. One that was quiet for as long goes at once.
+    if (!qp->stream.unfinished() && !(open && qp->stream.WaitForMore(kLastWords))) break;
   }
   CloseWay(qp);
   qp->stream.Close(true);

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <algorithm>
 #include <array>
@@ -170,7 +171,7 @@ bool Stream::ReadOpen(QueuePair& machine, bool ended) {
     if (result == 0) return false;
     if (result < 0) return error == EAGAIN || error == EINTR;
     const auto got = static_cast<std::size_t>(result);
-    const Instant now = Now();
+    const Instant now = last_read_ = Now();
     if (direct > 0 && !machine.OnDirect(std::min(got, direct), now)) return false;
     if (got > direct && !machine.OnBytes({buffer, got - direct}, now)) return false;
     // A short read emptied the socket; asking again would only be told so.
@@ -231,6 +232,14 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       if (blocked_) return true;
     }
   }
+}
+
+bool Stream::WaitForMore(Duration quiet) const {
+  const Duration left = last_read_ + quiet - Now();
+  if (left <= Duration()) return false;
+  const timespec timeout{.tv_sec = 0, .tv_nsec = left.nanoseconds()};
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  return ppoll(&waiting, 1, &timeout, nullptr) == 1;
 }
 
 bool Stream::CheckFull() {

@@ -8,6 +8,7 @@
 #include "rdma/nex/config.h"
 #include "rdma/nex/handshake.h"
 #include "rdma/nex/qp/queue_pair.h"
+#include "transport/base/clock.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::nex {
@@ -36,6 +37,9 @@ class Stream {
   // stream has had its share; then unfinished() is true. False: the stream is closed now.
   // `ended`: the end of the stream has been announced, so reading must go on until it is found.
   bool Read(QueuePair& machine, bool ended);
+  // Sleeps until there is something to read, at most until nothing came for `quiet`. True if there
+  // is something.
+  bool WaitForMore(Duration quiet) const;
   bool unfinished() const { return unfinished_; }
   // Does nothing while the socket is full, until OnWritable.
   bool Write(QueuePair& machine, bool acknowledge);
@@ -64,6 +68,7 @@ class Stream {
   std::size_t greeting_have_ = 0;
   bool blocked_ = false;
   bool unfinished_ = false;
+  Instant last_read_;
 };
 
 }  // namespace oxmem::nex
