@@ -9,15 +9,24 @@
 namespace oxmem::nex {
 namespace {
 
+bool IsV4(const DatagramHeader& header) {
+  return header.destination_gid[10] == 0xff && header.destination_gid[0] == 0;
+}
+
+// Where InfiniBand has the service level of a packet, devices tell programs (UCX asks) which of
+// the headers below it came with: bit 3 for UDP, then 1 for IPv6 or 2 for IPv4.
+std::uint8_t HeaderKind(const DatagramHeader& header) {
+  return header.has_grh ? 8 | (IsV4(header) ? 2 : 1) : 0;
+}
+
 // The 40 bytes in front of a received datagram, in the two forms of RoCE v2: an IPv6 header is
 // a GRH; an IPv4 header fills the last 20 bytes.
 void WriteGrh(const DatagramHeader& header, std::size_t payload, std::byte* out) {
   std::memset(out, 0, kGrhBytes);
   if (!header.has_grh) return;
-  const bool v4 = header.destination_gid[10] == 0xff && header.destination_gid[0] == 0;
   auto* bytes = reinterpret_cast<std::uint8_t*>(out);
   const auto length = static_cast<std::uint16_t>(payload + 8);
-  if (v4) {
+  if (IsV4(header)) {
     std::uint8_t* ip = bytes + 20;
     const auto total = static_cast<std::uint16_t>(length + 20);
     ip[0] = 0x45;
@@ -140,6 +149,7 @@ void DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byt
   wc.src_qp = header.source_qpn;
   wc.byte_len = static_cast<std::uint32_t>(kGrhBytes + bytes.size());
   wc.slid = LidOf(header.source_gid);
+  wc.sl = HeaderKind(header);
   if (header.has_grh) wc.wc_flags |= IBV_WC_GRH;
   if (header.has_immediate) {
     wc.wc_flags |= IBV_WC_WITH_IMM;

@@ -81,7 +81,9 @@ void FillDeviceAttributes(const Library& library, ibv_device_attr* a) {
   a->max_pd = 1 << 16;
   a->max_qp_rd_atom = a->max_qp_init_rd_atom = kMaxReadsPerQp;
   a->max_res_rd_atom = kMaxReadsPerQp * kMaxQps;
-  a->atomic_cap = IBV_ATOMIC_GLOB;
+  // They are atomic for processors too (IBV_ATOMIC_GLOB), but devices say HCA, and UCX looks for
+  // just that.
+  a->atomic_cap = IBV_ATOMIC_HCA;
   a->max_mw = kMaxRegions;
   a->max_mcast_grp = 8192;
   a->max_mcast_qp_attach = 1024;

@@ -15,13 +15,15 @@ import subprocess
 import sys
 import time
 
+import nex_programs
+
 TIMEOUT_S = 240
 
 
-def free_port():
-    """A port that is free now, outside the kernel's ephemeral range."""
+def free_port(after):
+    """A port that is free now, outside the kernel's ephemeral range, and not below `after`."""
     start = 20000 + (os.getpid() * 37) % 9000
-    for port in range(start, 31000):
+    for port in range(max(start, after), 31000):
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
@@ -36,8 +38,12 @@ class Pair:
 
     def __init__(self, nexrun):
         self.nexrun = nexrun
-        self.port = free_port()
         self.env = dict(os.environ, NEX_PORT=str(34000 + (os.getpid() * 7) % 20000), NEX_ADDR="127.0.0.1")
+        self.new_ports()
+
+    def new_ports(self):
+        """For a program that cannot listen again at once where one has just ended."""
+        self.port = free_port(getattr(self, "port", 0) + 1)
 
     def start(self, command):
         if shutil.which(command[0]) is None:
@@ -235,6 +241,8 @@ add("rdma_xclient", manager, ["rdma_xserver", "-p", "{port}", "-c", "r"],
 
 add("ib_write_bw_cm", perftest, "ib_write_bw", "-R", "-n", "300")
 add("ib_send_lat_cm", perftest, "ib_send_lat", "-R", "-n", "300")
+
+CASES.update(nex_programs.CASES)
 
 
 def main():

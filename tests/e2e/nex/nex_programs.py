@@ -1,0 +1,75 @@
+"""Cases with programs of UCX, Open MPI and libfabric, which bring their own ideas of a device.
+
+Each case takes the Pair of nex_e2e.py.
+"""
+import re
+
+CASES = {}
+
+
+def case(name, *arguments):
+    """Adds a case that calls the function below with these arguments."""
+    def add(function):
+        CASES[name] = lambda pair: function(pair, *arguments)
+        return function
+    return add
+
+
+def final_count(text):
+    """How many iterations ucx_perftest says it did."""
+    found = re.search(r"^Final: +(\d+)", text, re.M)
+    assert found, text
+    return int(found.group(1))
+
+
+def ucx_perftest(pair, options):
+    pair.new_ports()
+    common = ["ucx_perftest", "-p", str(pair.port), *options]
+    out = pair.run(common, common + ["127.0.0.1"])
+    count = int(options[options.index("-n") + 1])
+    assert final_count(out["client"]) == count, out["client"]
+    return out
+
+
+@case("ucx_info")
+def ucx_info(pair):
+    run = pair.start(["ucx_info", "-d"])
+    text = run.communicate(timeout=60)[0]
+    assert run.returncode == 0, text
+    domain = text.split("# Memory domain: nex0")[1].split("# Memory domain")[0]
+    for transport in ("rc_verbs", "ud_verbs"):
+        assert re.search(rf"Transport: {transport}\n# +Device: nex0:1", domain), text
+    # It names one atomic operation of 64 bits for each list it understands.
+    assert "atomic_fadd: 64 bit" in domain and "atomic_cswap: 64 bit" in domain, domain
+
+
+UCT_RC = (["-t", "am_lat"], ["-t", "am_bw", "-s", "4000", "-D", "zcopy"], ["-t", "put_lat"], ["-t", "put_bw"],
+          ["-t", "put_bw", "-D", "zcopy", "-s", "1048576"], ["-t", "get", "-D", "bcopy"],
+          ["-t", "get", "-D", "zcopy", "-s", "1048576"], ["-t", "add_lat"], ["-t", "fadd"], ["-t", "cswap"])
+UCT_UD = (["-t", "am_lat"], ["-t", "am_bw"], ["-t", "am_bw", "-s", "3000", "-D", "zcopy"])
+
+
+@case("ucx_uct_rc", "rc_verbs", UCT_RC)
+@case("ucx_uct_ud", "ud_verbs", UCT_UD)
+def uct(pair, transport, tests):
+    for test in tests:
+        ucx_perftest(pair, ["-d", "nex0:1", "-x", transport, "-w", "10", "-n", "300", *test])
+
+
+UCP = (["-t", "tag_lat", "-s", "8"], ["-t", "tag_lat", "-s", "65536"], ["-t", "tag_bw", "-s", "4194304", "-n", "20"],
+       ["-t", "ucp_put_lat", "-s", "8"], ["-t", "ucp_put_bw", "-s", "1048576", "-n", "20"],
+       ["-t", "ucp_get", "-s", "8"], ["-t", "ucp_get", "-s", "4194304", "-n", "20"], ["-t", "ucp_fadd"],
+       ["-t", "ucp_cswap"], ["-t", "stream_bw", "-s", "100000"])
+
+
+@case("ucx_ucp_rc", "rc_v,self", "1", UCP)
+@case("ucx_ucp_rc_tcp", "rc_v,self", "0", UCP)
+@case("ucx_ucp_ud", "ud_v,self", "1", [test for test in UCP if "4194304" not in test and "1048576" not in test])
+def ucp(pair, transports, direct, tests):
+    pair.env.update(UCX_TLS=transports, UCX_NET_DEVICES="nex0:1", NEX_DEBUG="1", NEX_DIRECT=direct)
+    for test in tests:
+        count = [] if "-n" in test else ["-n", "300"]
+        out = ucx_perftest(pair, ["-w", "3", *count, *test])
+        # The only network there is; a connection on it is how the data went.
+        if transports.startswith("rc"):
+            assert "connects to" in out["client"] + out["server"], out
