@@ -17,6 +17,9 @@ struct Unit {
 };
 
 constexpr int64_t kSecond = 1000000000;
+// No moment from now on is past what an Instant holds.
+constexpr int64_t kLongest = int64_t{876000} * 3600 * kSecond;
+constexpr char kTooLong[] = "is longer than 100 years";
 constexpr std::array<Unit, 6> kUnits = {{{"h", 3600 * kSecond},
                                          {"min", 60 * kSecond},
                                          {"s", kSecond},
@@ -38,15 +41,15 @@ absl::StatusOr<Duration> ParseDuration(std::string_view text) {
   if (digits == 0) return BadDuration(text, kExpected);
   int64_t count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + digits, count);
-  if (error == std::errc::result_out_of_range) return BadDuration(text, "is longer than 292 years");
+  if (error == std::errc::result_out_of_range) return BadDuration(text, kTooLong);
   const std::string_view unit_name = text.substr(digits);
   if (unit_name.empty() && count == 0) return Duration();
   const auto* unit = std::find_if(kUnits.begin(), kUnits.end(),
                                   [&](const Unit& each) { return each.name == unit_name; });
   if (unit == kUnits.end()) return BadDuration(text, kExpected);
   int64_t nanoseconds = 0;
-  if (__builtin_mul_overflow(count, unit->nanoseconds, &nanoseconds)) {
-    return BadDuration(text, "is longer than 292 years");
+  if (__builtin_mul_overflow(count, unit->nanoseconds, &nanoseconds) || nanoseconds > kLongest) {
+    return BadDuration(text, kTooLong);
   }
   return Duration::Nanoseconds(nanoseconds);
 }
