@@ -21,6 +21,8 @@ namespace oxmem::apps {
 namespace {
 
 constexpr std::size_t kMaxAnswerBytes = 16 << 20;
+constexpr std::size_t kMostDepth = 16;
+constexpr int kMostMembers = 1000;  // of one object
 
 absl::StatusOr<UniqueFd> Connect(const std::string& path) {
   sockaddr_un address{};
@@ -63,6 +65,35 @@ absl::StatusOr<std::string> ReadLine(int fd, const std::string& path, Instant de
   return line;
 }
 
+// One pass over the text, whether it is JSON or not.
+bool IsBounded(const std::string& line) {
+  struct Level {
+    bool is_object = false;
+    int members = 0;
+  };
+  std::array<Level, kMostDepth> levels;
+  std::size_t depth = 0;
+  bool in_text = false;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (in_text && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_text = !in_text;
+    } else if (in_text) {
+      continue;
+    } else if (c == '{' || c == '[') {
+      if (++depth == kMostDepth) return false;
+      levels[depth] = {.is_object = c == '{', .members = 1};
+    } else if (c == '}' || c == ']') {
+      if (depth > 0) --depth;
+    } else if (c == ',' && levels[depth].is_object) {
+      if (++levels[depth].members > kMostMembers) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
@@ -74,11 +105,17 @@ absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& comm
     return absl::UnavailableError(absl::StrCat(path, ": its process is gone"));
   }
   OXMEM_ASSIGN_OR_RETURN(const std::string line, ReadLine(fd.get(), path, Now() + patience));
+  absl::StatusOr<Json> answer = ParseAnswer(line);
+  if (!answer.ok()) return Annotate(answer.status(), path);
+  return answer;
+}
+
+absl::StatusOr<Json> ParseAnswer(const std::string& line) {
+  if (!IsBounded(line)) return absl::InternalError("the answer is too deep or too long");
   Json json = Json::parse(line, nullptr, false);
-  if (!json.is_object()) return absl::InternalError(absl::StrCat(path, ": the answer is no JSON"));
+  if (!json.is_object()) return absl::InternalError("the answer is no JSON");
   if (const auto error = json.find("error"); error != json.end()) {
-    return absl::InternalError(
-        absl::StrCat(path, ": ", error->is_string() ? error->get<std::string>() : error->dump()));
+    return absl::InternalError(error->is_string() ? error->get<std::string>() : error->dump());
   }
   return json;
 }

@@ -15,6 +15,11 @@ namespace oxmem::apps {
 absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
                                 Duration patience = Duration::Seconds(2));
 
+// The answer in a line of text of any origin: an object, with bounded depth and bounded numbers of
+// members, as what reads it recurses and searches. The error says what is wrong, or what the
+// process itself gave as its error.
+absl::StatusOr<Json> ParseAnswer(const std::string& line);
+
 // A running process, and what it answered.
 struct ProcessAnswer {
   std::string socket_path;

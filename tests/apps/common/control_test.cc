@@ -81,6 +81,27 @@ TEST_F(ControlTest, AnUnknownCommandNamesTheKnownOnes) {
   EXPECT_THAT(std::string(answer.status().message()), HasSubstr("fail, stats"));
 }
 
+TEST(ControlAnswer, OfAnyOriginIsBounded) {
+  const auto nested = [](std::size_t depth) {
+    return R"({"a":)" + std::string(depth - 1, '[') + std::string(depth - 1, ']') + "}";
+  };
+  EXPECT_TRUE(ParseAnswer(nested(15)).ok());
+  // What reads it would need a stack as deep.
+  EXPECT_THAT(std::string(ParseAnswer(nested(16)).status().message()), HasSubstr("too deep"));
+  EXPECT_THAT(std::string(ParseAnswer(nested(1000000)).status().message()), HasSubstr("too deep"));
+  const auto wide = [](int members) {
+    std::string text = "{\"0\":0";
+    for (int i = 1; i < members; ++i) text += ",\"" + std::to_string(i) + "\":0";
+    return text + "}";
+  };
+  EXPECT_TRUE(ParseAnswer(wide(1000)).ok());
+  EXPECT_THAT(std::string(ParseAnswer(wide(1001)).status().message()), HasSubstr("too long"));
+  EXPECT_TRUE(ParseAnswer(R"({"a":"[[[[[[[[[[[[[[[[[[[[{\"{{{{{{{{{"})").ok()) << "a text is a text";
+  EXPECT_TRUE(ParseAnswer("{\"a\":[0" + std::string(5000, ' ') + ",1]}").ok());
+  EXPECT_FALSE(ParseAnswer("[]").ok());
+  EXPECT_FALSE(ParseAnswer("").ok());
+}
+
 TEST_F(ControlTest, AnotherVersionIsRefusedWithTheOneSpoken) {
   EXPECT_THAT(Exchange("oxmem 9 stats\n"), HasSubstr("version 1"));
   EXPECT_THAT(Exchange("GET / HTTP/1.1\n"), HasSubstr("error"));

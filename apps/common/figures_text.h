@@ -1,0 +1,20 @@
+#ifndef APPS_COMMON_FIGURES_TEXT_H_
+#define APPS_COMMON_FIGURES_TEXT_H_
+
+#include <string>
+
+#include "apps/common/figures_json.h"
+
+namespace oxmem::apps {
+
+// For people: what a process answered to `stats`, one line for the process, one for each part and
+// what it counted indented below. The answer may be of any origin: what is not in it as expected is
+// left out, and nothing in it reaches a terminal as a control character.
+std::string FiguresText(const Json& process);
+
+// A member as text, whatever its type; empty if it is not there.
+std::string MemberText(const Json& json, const char* key);
+
+}  // namespace oxmem::apps
+
+#endif  // APPS_COMMON_FIGURES_TEXT_H_
