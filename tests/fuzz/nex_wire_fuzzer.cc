@@ -1,5 +1,5 @@
-// Bytes of a hostile peer: every decoder of nex, and a queue pair machine that reads them as its
-// stream. What was decoded must encode to the same bytes.
+// Bytes of a hostile peer: every decoder of nex, a queue pair machine that reads them as its
+// stream, one of datagrams, and the greeting. What was decoded must encode to the same bytes.
 #include <infiniband/verbs.h>
 
 #include <algorithm>
@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "rdma/nex/cm/message.h"
+#include "rdma/nex/datagram.h"
+#include "rdma/nex/handshake.h"
 #include "rdma/nex/qp/queue_pair.h"
 #include "rdma/nex/region_table.h"
 #include "rdma/nex/wire.h"
@@ -87,6 +89,51 @@ void Stream(std::span<const std::byte> bytes, bool reliable) {
   machine.Detach(Instant());
 }
 
+// A datagram queue pair whose receive takes some of the packet, all of it, or lies elsewhere.
+void Packet(std::span<const std::byte> bytes) {
+  if (bytes.size() < kDatagramHeaderBytes) return;
+  const auto header = DecodeDatagram(bytes.first<kDatagramHeaderBytes>());
+  if (!header) return;
+  const auto payload = bytes.subspan(kDatagramHeaderBytes);
+  std::vector<std::byte> memory(128);
+  std::uint32_t next = 0x12345600;
+  RegionTable regions(8, [&next] { return next += 0x100; });
+  Region* region = regions.Add(1, memory.data(), 0x1000, memory.size(), kAccess);
+  const auto length = static_cast<std::uint32_t>(64 + header->immediate % 128);
+  OneReceive receives({0x1000, length, region->key.load()});
+  QpIdentity identity;
+  identity.domain = 1;
+  identity.type = IBV_QPT_UD;
+  DatagramQp machine(identity);
+  machine.OnPacket(*header, payload, header->queue_key, regions, receives);
+  if (payload.size() > kMaxDatagramBytes) return;
+  if (machine.completions().size() != 1) std::abort();
+  const ibv_wc& wc = machine.completions()[0].wc;
+  const bool fits = kGrhBytes + payload.size() <= length;
+  const bool inside = kGrhBytes + payload.size() <= memory.size();
+  if ((wc.status == IBV_WC_SUCCESS) != (fits && inside)) std::abort();
+  if (wc.status == IBV_WC_SUCCESS && !payload.empty() &&
+      std::memcmp(memory.data() + kGrhBytes, payload.data(), payload.size()) != 0) {
+    std::abort();
+  }
+}
+
+// Both sides of an opening that hear anything at all.
+void Greet(std::span<const std::byte> bytes) {
+  Handshake accepting(1, 2, 3, "secret");
+  Handshake connecting(2, 1, 4, "secret");
+  while (bytes.size() >= kGreetingBytes) {
+    const auto greeting = DecodeGreeting(bytes.first<kGreetingBytes>());
+    bytes = bytes.subspan(kGreetingBytes);
+    if (!greeting) continue;
+    const auto welcome = accepting.OnHello(*greeting);
+    if (welcome && welcome->peer_nonce != greeting->nonce) std::abort();
+    (void)accepting.OnConfirm(*greeting);
+    const auto confirm = connecting.OnWelcome(*greeting);
+    if (confirm && confirm->peer_nonce != greeting->nonce) std::abort();
+  }
+}
+
 }  // namespace
 }  // namespace oxmem::nex
 
@@ -99,5 +146,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RoundTrip<kCmMessageBytes>(bytes, DecodeCm, EncodeCm);
   Stream(bytes, true);
   Stream(bytes, false);
+  Packet(bytes);
+  Greet(bytes);
   return 0;
 }
