@@ -7,6 +7,7 @@ else's, so tests run beside each other.
 Each test file is run by ctest as: FILE.py --oxmem PATH [--sanitized] [unittest arguments]
 """
 import ctypes
+import glob
 import json
 import os
 import re
@@ -21,6 +22,9 @@ import unittest
 
 OXMEM = None
 SANITIZED = False
+# As the presets give them to every test; each report goes to a file beside the test's.
+SANITIZER_OPTIONS = {name: os.environ.get(name, "")
+                     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
 SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 
@@ -165,11 +169,22 @@ class E2eTest(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="oxmem-e2e-")
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        if SANITIZED:
+            # A process in the background has no stderr that anybody reads.
+            self.addCleanup(self.check_sanitizer_reports)
+            for name, options in SANITIZER_OPTIONS.items():
+                os.environ[name] = f"{options}:log_path={self.path('sanitizer')}"
         self.env = dict(os.environ, OXMEM_RUNTIME_DIR=os.path.join(self.directory, "run"))
         self.env.pop("NOTIFY_SOCKET", None)
 
     def path(self, name):
         return os.path.join(self.directory, name)
+
+    def check_sanitizer_reports(self):
+        """Runs when every process of the test has ended."""
+        reports = sorted(glob.glob(self.path("sanitizer.*")))
+        texts = [open(path, encoding="utf-8", errors="replace").read() for path in reports]
+        self.assertEqual(texts, [], "\n".join(texts))
 
     def net(self, mtu=9000):
         net = Net(mtu)

@@ -111,7 +111,7 @@ class Mounted {
   }
   ~Mounted() {
     control_.Reset();
-    waitpid(server_, nullptr, 0);
+    AwaitEnd();
     umount2(directory().c_str(), MNT_DETACH);
   }
 
@@ -137,13 +137,13 @@ class Mounted {
   }
   void Kill() {
     kill(server_, SIGKILL);
-    waitpid(server_, nullptr, 0);
+    waitpid(std::exchange(server_, 0), nullptr, 0);
   }
   // The server stops and leaves the mount.
   void Leave() {
     EXPECT_EQ(send(control_.get(), "leave", 5, 0), 5);
     EXPECT_EQ(Receive(), "left");
-    waitpid(server_, nullptr, 0);
+    AwaitEnd();
   }
   // What keeps the mount alive without its server.
   LiveMount Life() {
@@ -183,11 +183,18 @@ class Mounted {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       close(ends[0]);
       Serve(ends[1], reactors, std::move(live));
-      _exit(0);
+      _exit(testing::Test::HasFailure() ? 1 : 0);
     }
     close(ends[1]);
     control_.Reset(ends[0]);
     error_ = Receive();
+  }
+
+  // The server has nothing more to do; it must have come to a good end.
+  void AwaitEnd() {
+    if (server_ == 0) return;
+    int status = 0;
+    EXPECT_EQ(waitpid(std::exchange(server_, 0), &status, 0) > 0 ? status : -1, 0);
   }
 
   std::string Receive() {
