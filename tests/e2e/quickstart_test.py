@@ -1,5 +1,7 @@
 """./quickstart in a machine of its own: private network, private /run."""
 import os
+import re
+import shutil
 import unittest
 
 import oxmem_e2e
@@ -45,6 +47,29 @@ class Quickstart(E2eTest):
             self.assertEqual(text.count('serve "quickstart"'), 1, text)
         self.assertEqual(stopped.splitlines(),
                          ["stopped", "== the node, its namespace and the veth pair are gone"])
+
+    def test_each_of_the_five_things_to_try_works(self):
+        for tool in ("getfattr", "fio", "mke2fs"):
+            if shutil.which(tool) is None:
+                self.skipTest(f"there is no {tool}")
+        code, out, err = self.run_script(f"{QUICKSTART} --oxmem {oxmem_e2e.OXMEM}")
+        self.assertEqual((code, err), (0, ""), out)
+        lines = re.findall(r"(?m)^  (.*)$", out.split("Five things to try:")[1])
+        self.assertEqual(len(lines), 5, lines)
+        tries = "\n".join(f"echo ==== {number}; {line}" for number, line in enumerate(lines))
+        code, out, err = self.run_script(f"""
+            mount -t tmpfs tmpfs /media
+            {QUICKSTART} --oxmem {oxmem_e2e.OXMEM} > /dev/null
+            {tries}
+            echo ====; {QUICKSTART} stop""")
+        self.assertEqual((code, err), (0, ""), out)
+        facts, copied, measured, mounted, watched = out.split("====")[1:6]
+        self.assertIn('user.oxmem.health="ok"', facts)
+        self.assertIn("equal", copied)
+        self.assertRegex(measured, r"read: IOPS=[1-9]")
+        self.assertRegex(mounted, r"/dev/loop\d+ .*/media")
+        self.assertIn("/mnt/oxmem", watched)
+        self.assertIn("4K, depth 32", watched)
 
     def test_a_failure_leaves_nothing_behind(self):
         broken = self.path("broken")
