@@ -1,4 +1,5 @@
 // The commands of rdma_user_cm.h.
+#include <endian.h>
 #include <errno.h>
 #include <infiniband/verbs.h>
 #include <rdma/ib_user_verbs.h>
@@ -17,6 +18,7 @@ namespace oxmem::nex {
 namespace {
 
 constexpr std::uint32_t kMulticastQpn = 0xffffff;
+constexpr std::uint8_t kHopLimit = 64;
 
 // Commands and answers lie at addresses that the program names.
 template <typename T>
@@ -30,6 +32,23 @@ bool Read(const char* in, std::size_t size, T* out) {
 template <typename T>
 void Write(std::uint64_t address, const T& value, std::size_t size = sizeof(T)) {
   std::memcpy(reinterpret_cast<void*>(address), &value, std::min(size, sizeof value));
+}
+
+// The InfiniBand port space takes its kind from the program, the others are of one kind each.
+CmService ServiceOf(const rdma_ucm_create_id& command) {
+  if (command.ps == RDMA_PS_UDP || command.ps == RDMA_PS_IPOIB) return CmService::kDatagram;
+  if (command.ps != RDMA_PS_IB) return CmService::kReliable;
+  switch (command.qp_type) {
+    case IBV_QPT_UC:
+      return CmService::kUnreliable;
+    case IBV_QPT_UD:
+      return CmService::kDatagram;
+    case IBV_QPT_XRC_SEND:
+    case IBV_QPT_XRC_RECV:
+      return CmService::kXrc;
+    default:
+      return CmService::kReliable;
+  }
 }
 
 bool IsAny(const Gid& gid) {
@@ -182,7 +201,7 @@ int CmManager::CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create
   id->handle = next_handle_++;
   id->uid = command.uid;
   id->file = file;
-  id->datagram = command.ps == RDMA_PS_UDP || command.ps == RDMA_PS_IPOIB;
+  id->service = ServiceOf(command);
   Write(command.response, rdma_ucm_create_id_resp{id->handle});
   ids_[id->handle] = std::move(id);
   return 0;
@@ -302,6 +321,20 @@ int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
     answer.ibdev_index = kDeviceIndex;
     answer.port_num = 1;
   }
+  if (id->destination.sin6_family != 0) {
+    // One path, as RoCE has it: programs take the peer's GID from here.
+    ib_user_path_rec& path = answer.ib_route[0];
+    answer.num_paths = 1;
+    std::memcpy(path.sgid, GidOf(id->source).data(), sizeof path.sgid);
+    std::memcpy(path.dgid, GidOf(id->destination).data(), sizeof path.dgid);
+    path.reversible = 1;
+    path.numb_path = 1;
+    path.pkey = htobe16(0xffff);
+    path.hop_limit = kHopLimit;
+    path.mtu = IBV_MTU_4096;
+    path.mtu_selector = path.rate_selector = path.packet_life_time_selector = 2;  // exactly
+    path.rate = IBV_RATE_100_GBPS;
+  }
   Write(command.response, answer, out_size);
   return 0;
 }
@@ -372,8 +405,8 @@ int CmManager::Accept(const rdma_ucm_accept& command) {
   }
   if (id->state != State::kRequestReceived) return EINVAL;
   id->own = command.conn_param;
-  if (id->datagram && id->own.qkey == 0) id->own.qkey = kCmQueueKey;
-  id->state = id->datagram ? State::kConnected : State::kReplySent;
+  if (id->datagram() && id->own.qkey == 0) id->own.qkey = kCmQueueKey;
+  id->state = id->datagram() ? State::kConnected : State::kReplySent;
   Send(*id, CmMessageType::kReply, &id->own);
   return 0;
 }
@@ -399,7 +432,7 @@ int CmManager::Disconnect(const rdma_ucm_disconnect& command) {
   if (id->state == State::kConnected || id->state == State::kReplySent) {
     Send(*id, CmMessageType::kDisconnect, nullptr);
     id->state = State::kDone;
-    if (!id->datagram) Push(*id, kCmDisconnected, 0, nullptr);
+    if (!id->datagram()) Push(*id, kCmDisconnected, 0, nullptr);
     return 0;
   }
   return id->state == State::kDone ? 0 : EINVAL;
@@ -415,32 +448,37 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
   a.path_mtu = IBV_MTU_4096;
   a.qp_attr_mask = IBV_QP_STATE;
   const bool active = id->listener == 0;
+  // The connecting side of XRC only sends, the accepting side only receives.
+  const bool xrc = id->service == CmService::kXrc;
+  const bool reliable = xrc || id->service == CmService::kReliable;
+  const bool requests = reliable && !(xrc && !active);
+  const bool responds = reliable && !(xrc && active);
   switch (command.qp_state) {
     case IBV_QPS_INIT:
       a.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
                           IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_LOCAL_WRITE;
       a.qkey = kCmQueueKey;
       a.qp_attr_mask |=
-          IBV_QP_PKEY_INDEX | IBV_QP_PORT | (id->datagram ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS);
+          IBV_QP_PKEY_INDEX | IBV_QP_PORT | (id->datagram() ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS);
       break;
     case IBV_QPS_RTR:
-      if (id->datagram) break;
+      if (id->datagram()) break;
       a.ah_attr = PathTo(*id, GidOf(id->destination));
       a.dest_qp_num = id->peer.qp_num;
       a.max_dest_rd_atomic = active ? id->own.responder_resources : id->peer.initiator_depth;
       a.min_rnr_timer = 12;
-      a.qp_attr_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                        IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+      a.qp_attr_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+      if (responds) a.qp_attr_mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
       break;
     case IBV_QPS_RTS:
       a.qp_attr_mask |= IBV_QP_SQ_PSN;
-      if (id->datagram) break;
+      if (id->datagram()) break;
       a.timeout = 14;
       a.retry_cnt = active ? id->own.retry_count : id->peer.retry_count;
       a.rnr_retry = active ? id->own.rnr_retry_count : id->peer.rnr_retry_count;
       a.max_rd_atomic = active ? id->own.initiator_depth : id->peer.responder_resources;
-      a.qp_attr_mask |=
-          IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+      if (responds || requests) a.qp_attr_mask |= IBV_QP_TIMEOUT;
+      if (requests) a.qp_attr_mask |= IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
       break;
     default:
       return EINVAL;
@@ -464,7 +502,7 @@ int CmManager::Join(std::uint32_t handle, std::uint64_t uid, std::uint64_t respo
                     const sockaddr_in6& address) {
   Id* id = Find(handle);
   if (id == nullptr) return ENOENT;
-  if (!id->datagram) return EINVAL;
+  if (!id->datagram()) return EINVAL;
   if (address.sin6_family != AF_INET && address.sin6_family != AF_INET6) return EAFNOSUPPORT;
   Group group;
   group.handle = next_handle_++;

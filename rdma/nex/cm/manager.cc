@@ -231,7 +231,7 @@ void CmManager::Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* para
   if (id.sockets.empty()) return;
   CmMessage message;
   message.type = type;
-  message.datagram = id.datagram;
+  message.service = id.service;
   message.source = GidOf(id.source);
   message.destination = GidOf(id.destination);
   message.source_port = ntohs(id.source.sin6_port);
@@ -295,7 +295,7 @@ void CmManager::OnAccept(Id& listener, int listening) {
     auto id = std::make_unique<Id>();
     id->handle = next_handle_++;
     id->file = listener.file;
-    id->datagram = listener.datagram;
+    id->service = listener.service;
     id->listener = listener.handle;
     const int number = fd.get();
     id->sockets.push_back(std::move(fd));
@@ -326,10 +326,11 @@ void CmManager::FinishConnect(Id& id) {
 
 void CmManager::OnRequest(Id& id, const CmMessage& message) {
   Id* listener = Find(id.listener);
-  if (listener == nullptr || message.datagram != id.datagram) {
+  if (listener == nullptr || (message.service == CmService::kDatagram) != id.datagram()) {
     OnClosed(id);
     return;
   }
+  id.service = message.service;
   id.state = State::kRequestReceived;
   id.peer = ParametersOf(message);
   id.source = UserAddress(message.destination, message.destination_port);
@@ -337,7 +338,7 @@ void CmManager::OnRequest(Id& id, const CmMessage& message) {
   // The event is the listener's and brings the new identifier.
   Event event = MakeEvent(*listener, kCmConnectRequest, 0);
   event.body.id = id.handle;
-  if (id.datagram) {
+  if (id.datagram()) {
     rdma_ucm_ud_param& ud = event.body.param.ud;
     ud.qp_num = message.qpn;
     ud.qkey = message.queue_key;
@@ -358,7 +359,7 @@ void CmManager::OnMessage(Id& id, const CmMessage& message) {
     case CmMessageType::kReply:
       if (id.state != State::kRequestSent) return;
       id.peer = ParametersOf(message);
-      if (id.datagram) {
+      if (id.datagram()) {
         id.state = State::kConnected;
         PushDatagram(id, kCmEstablished, PathTo(id, message.source), message.qpn, message.queue_key,
                      &message);
@@ -376,7 +377,7 @@ void CmManager::OnMessage(Id& id, const CmMessage& message) {
       if (id.state == State::kConnected || id.state == State::kDone) return;
       id.state = State::kDone;
       const auto parameters = ParametersOf(message);
-      if (id.datagram) {
+      if (id.datagram()) {
         Event event = MakeEvent(id, kCmUnreachable, kRejectConsumer);
         id.file->events.Push(event);
       } else {
@@ -395,7 +396,7 @@ void CmManager::OnClosed(Id& id) {
   const State before = std::exchange(id.state, State::kDone);
   switch (before) {
     case State::kConnected:
-      if (!id.datagram) Push(id, kCmDisconnected, 0, nullptr);
+      if (!id.datagram()) Push(id, kCmDisconnected, 0, nullptr);
       return;
     case State::kRequestSent:
     case State::kReplySent:

@@ -83,7 +83,8 @@ class CmManager {
     std::uint32_t handle = 0;
     std::uint64_t uid = 0;
     std::shared_ptr<File> file;
-    bool datagram = false;
+    CmService service = CmService::kReliable;
+    bool datagram() const { return service == CmService::kDatagram; }
     State state = State::kIdle;
     std::vector<UniqueFd> sockets;  // listening: one for each address; otherwise at most one
     std::uint32_t listener = 0;     // the identifier that a request arrived at

@@ -15,7 +15,7 @@ void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> ou
   writer.WriteBigEndian(kCmMagic);
   writer.WriteBigEndian(kWireVersion);
   writer.WriteBigEndian(static_cast<std::uint8_t>(message.type));
-  writer.WriteBigEndian(static_cast<std::uint8_t>(message.datagram ? 1 : 0));
+  writer.WriteBigEndian(static_cast<std::uint8_t>(message.service));
   writer.WriteBigEndian(message.qpn);
   writer.WriteBigEndian(message.queue_key);
   writer.WriteBigEndian(message.srq);
@@ -42,10 +42,10 @@ std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in
   if (u32() != kCmMagic || u16() != kWireVersion) return std::nullopt;
   CmMessage message;
   const std::uint8_t type = u8();
-  const std::uint8_t datagram = u8();
-  if (type < 1 || type > 5 || datagram > 1) return std::nullopt;
+  const std::uint8_t service = u8();
+  if (type < 1 || type > 5 || service > 3) return std::nullopt;
   message.type = static_cast<CmMessageType>(type);
-  message.datagram = datagram == 1;
+  message.service = static_cast<CmService>(service);
   message.qpn = u32();
   message.queue_key = u32();
   message.srq = u8();

@@ -22,9 +22,12 @@ enum class CmMessageType : std::uint8_t {
   kDisconnect = 5,
 };
 
+// What kind of queue pairs is connected.
+enum class CmService : std::uint8_t { kReliable = 0, kDatagram = 1, kUnreliable = 2, kXrc = 3 };
+
 struct CmMessage {
   CmMessageType type = CmMessageType::kRequest;
-  bool datagram = false;  // the UDP port space
+  CmService service = CmService::kReliable;
   std::uint32_t qpn = 0;
   std::uint32_t queue_key = 0;
   std::uint8_t srq = 0;

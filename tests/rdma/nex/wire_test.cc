@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "rdma/nex/cm/message.h"
+
 namespace oxmem::nex {
 namespace {
 
@@ -59,6 +61,23 @@ TEST(Wire, GreetingsOfAnotherVersionAreRefused) {
   EXPECT_EQ(greeting, DecodeGreeting(bytes));
   bytes[5] = std::byte{2};
   EXPECT_FALSE(DecodeGreeting(bytes));
+}
+
+TEST(Wire, MessagesOfTheConnectionManagerSurviveARoundTrip) {
+  for (const CmService service :
+       {CmService::kReliable, CmService::kDatagram, CmService::kUnreliable, CmService::kXrc}) {
+    CmMessage message;
+    message.type = CmMessageType::kReply;
+    message.service = service;
+    message.qpn = 0xabcdef;
+    message.private_length = 4;
+    message.private_data[3] = 9;
+    std::array<std::byte, kCmMessageBytes> bytes;
+    EncodeCm(message, bytes);
+    EXPECT_EQ(message, DecodeCm(bytes));
+    bytes[7] = std::byte{4};
+    EXPECT_FALSE(DecodeCm(bytes));
+  }
 }
 
 TEST(Wire, DatagramHeadersSurviveARoundTrip) {
