@@ -22,9 +22,11 @@ std::uint64_t WallClockNs() {
 }
 
 int StartPoll(ibv_cq_ex* handle, ibv_poll_cq_attr* attributes) {
-  if (attributes != nullptr && attributes->comp_mask != 0) return EINVAL;
   Cq* cq = From(handle);
+  if (!Usable(cq, "ibv_start_poll")) return EINVAL;
+  if (attributes != nullptr && attributes->comp_mask != 0) return EINVAL;
   if (PopCompletions(cq, 1, &cq->current) == 0) {
+    if (cq->overrun) return EIO;
     Library::Get()->engine().PollProgress(cq);
     if (PopCompletions(cq, 1, &cq->current) == 0) return ENOENT;
   }
@@ -45,14 +47,15 @@ const ibv_wc& Current(ibv_cq_ex* cq) { return From(cq)->current.wc; }
 
 }  // namespace
 
-void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
+bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
   bool notify = false;
+  bool lost = false;
   bool overrun = false;
   {
     const std::lock_guard lock(cq->mutex);
     if (cq->count == cq->ring.size()) {
-      overrun = !cq->overrun;
-      cq->overrun = true;
+      lost = !cq->ignore_overrun;
+      overrun = lost && !cq->overrun.exchange(true);
     } else {
       CqEntry& entry = cq->ring[(cq->head + cq->count) % cq->ring.size()];
       entry.wc = wc;
@@ -67,7 +70,7 @@ void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
   if (notify) {
     Library::Get()->engine().OnDisarmed();
     if (cq->base.channel != nullptr) {
-      reinterpret_cast<Channel*>(cq->base.channel)->events.Push(cq);
+      reinterpret_cast<Channel*>(cq->base.channel)->events->Push(cq);
     }
   }
   if (overrun) {
@@ -76,6 +79,7 @@ void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
     event.element.cq = reinterpret_cast<ibv_cq*>(cq);
     PushAsync(cq->base.context, event);
   }
+  return !lost;
 }
 
 void PurgeCompletions(Cq* cq, std::uint32_t qpn) {
@@ -103,6 +107,7 @@ int PopCompletions(Cq* cq, int max, CqEntry* out) {
 
 int PollCq(ibv_cq* handle, int max, ibv_wc* out) {
   Cq* cq = From(handle);
+  if (!Usable(cq, "ibv_poll_cq")) return -1;
   if (max <= 0) return 0;
   for (int attempt = 0;; ++attempt) {
     int taken = 0;
@@ -113,7 +118,7 @@ int PollCq(ibv_cq* handle, int max, ibv_wc* out) {
         cq->head = cq->head + 1 == cq->ring.size() ? 0 : cq->head + 1;
         --cq->count;
       }
-      if (taken == 0 && cq->overrun && !cq->ignore_overrun) return -1;
+      if (taken == 0 && cq->overrun) return -1;
     }
     if (taken > 0 || attempt > 0) return taken;
     Library::Get()->engine().PollProgress(cq);
@@ -122,6 +127,7 @@ int PollCq(ibv_cq* handle, int max, ibv_wc* out) {
 
 int RequestNotify(ibv_cq* handle, int solicited_only) {
   Cq* cq = From(handle);
+  if (!Usable(cq, "ibv_req_notify_cq")) return EINVAL;
   Engine& engine = Library::Get()->engine();
   bool fresh;
   {

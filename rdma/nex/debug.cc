@@ -1,5 +1,6 @@
 #include "rdma/nex/debug.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,6 +39,13 @@ void Complain(const char* what) {
   }
   const std::string line = "nex: " + std::string(what) + "\n";
   [[maybe_unused]] const ssize_t written = write(2, line.data(), line.size());
+}
+
+void ComplainOfHandle(const char* verb, const char* kind) {
+  Complain((std::string(verb) + ": the " + kind +
+            " was destroyed before, or belongs to the parent of a fork")
+               .c_str());
+  errno = EINVAL;
 }
 
 }  // namespace oxmem::nex

@@ -11,6 +11,9 @@ extern int debug_level;
 // One line on stderr, once for each text.
 void Complain(const char* what);
 
+// The same for a handle that stands for nothing; errno is EINVAL afterwards.
+void ComplainOfHandle(const char* verb, const char* kind);
+
 }  // namespace oxmem::nex
 
 #define NEX_DEBUG(level, ...)                                \

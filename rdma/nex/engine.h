@@ -54,6 +54,7 @@ class Engine {
   void CloseStream(Qp* qp);             // whatever there is
   void Pump(Qp* qp, bool acknowledge);  // writes, delivers, keeps timers and interests
   void EnterError(Qp* qp);              // the verbs state becomes ERR
+  void EnterFatal(Qp* qp);              // so does it when a completion could not be delivered
   void FlushReceives(Qp* qp);
 
   // Same host (engine_direct.cc). With qp->mutex held:
@@ -143,10 +144,9 @@ class Engine {
   bool multicast_open_ = false;
   pthread_t thread_{};
 
-  mutable std::mutex qps_mutex_;  // guards the next three
+  mutable std::mutex qps_mutex_;  // guards the next two
   std::array<std::atomic<Qp*>, kIndices> qps_{};
   std::uint32_t next_index_ = 0;
-  std::uint32_t live_ = 0;
 
   std::mutex pending_mutex_;
   std::map<int, Pending> pending_;

@@ -60,7 +60,8 @@ int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
     return 0;
   }
   const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
-  if (ah == nullptr || ah->base.pd != qp->handle()->pd) return EINVAL;
+  if (ah == nullptr || !Usable(ah, "ibv_post_send") || ah->base.pd != qp->handle()->pd)
+    return EINVAL;
   const ibv_ah_attr& path = ah->attributes;
   const std::size_t source = path.is_global != 0 ? path.grh.sgid_index : 0;
   DatagramQp::Route route;
@@ -95,10 +96,14 @@ int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
 }
 
 void Engine::DeliverDatagrams(Qp* qp) {
+  bool lost = false;
   for (const Completion& done : qp->datagrams->completions()) {
-    PushCompletion(done.receive ? qp->recv_cq : qp->send_cq, done.wc, done.solicited);
+    if (!PushCompletion(done.receive ? qp->recv_cq : qp->send_cq, done.wc, done.solicited)) {
+      lost = true;
+    }
   }
   qp->datagrams->completions().clear();
+  if (lost) EnterFatal(qp);
   if (qp->datagrams->TakeSendFailed() && qp->state == IBV_QPS_RTS) {
     qp->state = IBV_QPS_SQE;
     qp->handle()->state = IBV_QPS_SQE;

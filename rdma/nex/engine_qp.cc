@@ -20,11 +20,10 @@ Qp* Engine::NewQp() {
       qp = new Qp;
       qp->index = index;
       qps_[index].store(qp);
-    } else if (qp->alive.load()) {
+    } else if (qp->taken.load()) {
       continue;
     }
-    qp->alive = true;
-    ++live_;
+    qp->taken = true;
     return qp;
   }
   return nullptr;
@@ -32,8 +31,7 @@ Qp* Engine::NewQp() {
 
 void Engine::ReleaseQp(Qp* qp) {
   const std::lock_guard lock(qps_mutex_);
-  qp->alive = false;
-  --live_;
+  qp->taken = false;
 }
 
 Qp* Engine::FindQp(std::uint32_t qpn) const {
@@ -42,6 +40,7 @@ Qp* Engine::FindQp(std::uint32_t qpn) const {
 
 void Engine::Deliver(Qp* qp) {
   QueuePair& machine = *qp->machine;
+  bool lost = false;
   for (const Completion& done : machine.completions()) {
     Cq* cq = qp->send_cq;
     if (done.receive) {
@@ -50,9 +49,10 @@ void Engine::Deliver(Qp* qp) {
           source != nullptr && source->shared() != nullptr && source->shared()->cq != nullptr;
       cq = shared_cq ? source->shared()->cq : qp->recv_cq.load();
     }
-    if (cq != nullptr) PushCompletion(cq, done.wc, done.solicited);
+    if (cq != nullptr && !PushCompletion(cq, done.wc, done.solicited)) lost = true;
   }
   machine.completions().clear();
+  if (lost) EnterFatal(qp);
   if (machine.TakePeerSeen() && qp->state == IBV_QPS_RTR) {
     PushQpEvent(qp, IBV_EVENT_COMM_EST);
   }
@@ -61,6 +61,12 @@ void Engine::Deliver(Qp* qp) {
     EnterError(qp);
     if (machine.TakeAccessError()) PushQpEvent(qp, IBV_EVENT_QP_ACCESS_ERR);
   }
+}
+
+void Engine::EnterFatal(Qp* qp) {
+  if (qp->state == IBV_QPS_ERR) return;
+  EnterError(qp);
+  PushQpEvent(qp, IBV_EVENT_QP_FATAL);
 }
 
 void Engine::EnterError(Qp* qp) {

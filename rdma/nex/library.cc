@@ -45,6 +45,20 @@ Library::Library(const Config& config)
   }
 }
 
+void Objects::AbandonInChild() {
+  // A context may still be closed; nothing else can be done with it.
+  contexts.ForEach([](Context& context) { context.inherited = context.alive.load(); });
+  contexts.AbandonInChild();
+  domains.AbandonInChild();
+  regions.AbandonInChild();
+  windows.AbandonInChild();
+  channels.AbandonInChild();
+  completion_queues.AbandonInChild();
+  receive_queues.AbandonInChild();
+  xrc_domains.AbandonInChild();
+  addresses.AbandonInChild();
+}
+
 bool IsOurs(const ibv_device* device) {
   if (device == nullptr) return false;
   for (const auto& known : devices) {
@@ -57,6 +71,7 @@ void Library::InChild() {
   creation = new std::mutex;  // the old one may be locked by a thread that is not here
   if (Library* library = current.exchange(nullptr); library != nullptr) {
     library->engine_.AbandonInChild();
+    library->objects_.AbandonInChild();
     CmManager::AbandonInChild();
   }
 }
@@ -129,9 +144,10 @@ Xrcd* Library::OpenXrcDomain(dev_t device, ino_t inode, int flags, int* error) {
       return nullptr;
     }
   }
-  auto* xrcd = new Xrcd;
+  Xrcd* xrcd = Renewed(objects_.xrc_domains.Take());
   xrcd->device = device;
   xrcd->inode = inode;
+  xrcd->alive = true;
   xrc_domains_.push_back(xrcd);
   return xrcd;
 }
@@ -141,7 +157,8 @@ bool Library::CloseXrcDomain(Xrcd* xrcd) {
   if (xrcd->opens == 1 && xrcd->users.load() != 0) return false;
   if (--xrcd->opens > 0) return true;
   std::erase(xrc_domains_, xrcd);
-  delete xrcd;
+  xrcd->alive = false;
+  objects_.xrc_domains.Give(xrcd);
   return true;
 }
 

@@ -11,6 +11,7 @@
 
 #include "rdma/nex/config.h"
 #include "rdma/nex/engine.h"
+#include "rdma/nex/object_pool.h"
 #include "rdma/nex/objects.h"
 #include "rdma/nex/region_table.h"
 
@@ -23,6 +24,21 @@ inline constexpr int kMaxCqs = 65536;
 inline constexpr int kMaxCqe = 1 << 22;
 inline constexpr int kMaxRegions = Segment::kRegions;
 inline constexpr int kMaxReadsPerQp = 128;
+
+// All objects behind handles, but queue pairs, which the engine keeps.
+struct Objects {
+  ObjectPool<Context> contexts;
+  ObjectPool<Pd> domains;
+  ObjectPool<Mr> regions;
+  ObjectPool<Mw> windows;
+  ObjectPool<Channel> channels;
+  ObjectPool<Cq> completion_queues;
+  ObjectPool<Srq> receive_queues;
+  ObjectPool<Xrcd> xrc_domains;
+  ObjectPool<Ah> addresses;
+
+  void AbandonInChild();
+};
 
 // Everything of nex0 in one process. Made when a program first asks for devices, never
 // destroyed; a forked child gets a new one when it asks.
@@ -41,6 +57,7 @@ class Library {
   RegionTable& regions() { return regions_; }
   Engine& engine() { return engine_; }
   ibv_device* device() { return &device_.base; }
+  Objects& objects() { return objects_; }
   int StartEngine();  // 0 or errno, after a message
 
   std::uint32_t NewDomain() { return next_domain_.fetch_add(1); }
@@ -60,6 +77,7 @@ class Library {
   RegionTable regions_;
   Engine engine_;
   Device device_{};
+  Objects objects_;
   std::mutex mutex_;
   std::vector<Srq*> shared_queues_;
   std::vector<Xrcd*> xrc_domains_;

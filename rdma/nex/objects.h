@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rdma/nex/datagram.h"
+#include "rdma/nex/debug.h"
 #include "rdma/nex/direct/neighbour.h"
 #include "rdma/nex/event_queue.h"
 #include "rdma/nex/qp/queue_pair.h"
@@ -20,13 +21,17 @@
 
 // The objects behind the handles of the verbs. Each begins with the structure that programs see,
 // so a handle and its object are the same address. Lock order: Qp, ReceiveQueue, Cq, Channel.
+// Their memory is never freed (object_pool.h): `alive` says whether a handle still stands for one.
 namespace oxmem::nex {
 
 struct Cq;
 struct Qp;
 
 struct Context {
-  EventQueue<ibv_async_event> events;
+  static constexpr const char* kKind = "context";
+  std::atomic<bool> alive{false};
+  std::atomic<bool> inherited{false};  // from the parent of a fork
+  std::unique_ptr<EventQueue<ibv_async_event>> events;
   std::atomic<int> users{0};  // objects made from it
   verbs_context verbs{};
 
@@ -38,6 +43,8 @@ struct Context {
 
 struct Pd {
   ibv_pd base{};
+  static constexpr const char* kKind = "protection domain";
+  std::atomic<bool> alive{false};
   std::uint32_t domain = 0;
   Pd* parent = nullptr;  // of a parent domain
   std::atomic<int> users{0};
@@ -45,6 +52,8 @@ struct Pd {
 
 struct Mr {
   ibv_mr base{};
+  static constexpr const char* kKind = "memory region";
+  std::atomic<bool> alive{false};
   Region* region = nullptr;
   std::uint32_t access = 0;
   std::uint64_t first = 0;
@@ -52,12 +61,16 @@ struct Mr {
 
 struct Mw {
   ibv_mw base{};
+  static constexpr const char* kKind = "memory window";
+  std::atomic<bool> alive{false};
   Region* region = nullptr;
 };
 
 struct Channel {
   ibv_comp_channel base{};
-  EventQueue<Cq*> events;
+  static constexpr const char* kKind = "completion channel";
+  std::atomic<bool> alive{false};
+  std::unique_ptr<EventQueue<Cq*>> events;
 };
 
 // A completion as it lies in a queue.
@@ -68,13 +81,15 @@ struct CqEntry {
 
 struct Cq {
   ibv_cq_ex base{};
+  static constexpr const char* kKind = "completion queue";
+  std::atomic<bool> alive{false};
   std::mutex mutex;
   std::vector<CqEntry> ring;  // capacity base.cqe
   std::size_t head = 0;
   std::size_t count = 0;
   bool armed = false;
   bool solicited_only = false;
-  bool overrun = false;
+  std::atomic<bool> overrun{false};  // for good; nothing is taken any more
   bool ignore_overrun = false;
   bool timestamps = false;
   std::uint32_t reported = 0;  // channel events handed to the program
@@ -91,6 +106,8 @@ struct Cq {
 
 struct Srq {
   ibv_srq base{};
+  static constexpr const char* kKind = "shared receive queue";
+  std::atomic<bool> alive{false};
   std::unique_ptr<ReceiveQueue> queue;
   std::uint32_t number = 0;
   Cq* cq = nullptr;  // of an XRC queue
@@ -101,6 +118,8 @@ struct Srq {
 
 struct Xrcd {
   ibv_xrcd base{};
+  static constexpr const char* kKind = "XRC domain";
+  std::atomic<bool> alive{false};
   dev_t device = 0;
   ino_t inode = 0;
   int opens = 1;
@@ -109,6 +128,8 @@ struct Xrcd {
 
 struct Ah {
   ibv_ah base{};
+  static constexpr const char* kKind = "address handle";
+  std::atomic<bool> alive{false};
   ibv_ah_attr attributes{};
 };
 
@@ -142,8 +163,10 @@ class XrcQueues : public SharedQueueFinder {
 // stale handle finds a queue pair that is not alive instead of freed memory.
 struct Qp {
   ibv_qp_ex base{};
+  static constexpr const char* kKind = "queue pair";
   std::mutex mutex;  // guards everything below that is not atomic
   std::uint32_t index = 0;
+  std::atomic<bool> taken{false};  // the index is in use
   std::atomic<bool> alive{false};
   std::atomic<ibv_qp_state> state{IBV_QPS_RESET};
   ibv_qp_attr attributes{};
@@ -185,8 +208,19 @@ struct Qp {
   bool connected_type() const { return machine != nullptr; }
 };
 
-// Completion queues (completion_queue.cc). Push is called with the queue pair's lock held.
-void PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited);
+// Whether a handle stands for an object of this process; if not, it says so on stderr, once for
+// each verb, and sets errno to EINVAL.
+template <typename Object>
+bool Usable(const Object* object, const char* verb) {
+  if (object->alive.load(std::memory_order_acquire)) [[likely]]
+    return true;
+  ComplainOfHandle(verb, Object::kKind);
+  return false;
+}
+
+// Completion queues (completion_queue.cc). Push is called with the queue pair's lock held. False:
+// the queue overran, so the completion is lost and the queue pair cannot go on.
+bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited);
 // Takes out what a queue pair that is reset or destroyed has left behind.
 void PurgeCompletions(Cq* cq, std::uint32_t qpn);
 int PopCompletions(Cq* cq, int max, CqEntry* out);

@@ -64,6 +64,14 @@ void ReceiveQueue::Clear() {
   head_ = count_ = 0;
 }
 
+void ReceiveQueue::Close() {
+  const std::lock_guard lock(mutex_);
+  head_ = count_ = depth_ = limit_ = 0;
+  entries_ = {};
+  sges_ = {};
+  waiters_.clear();
+}
+
 int ReceiveQueue::Resize(std::uint32_t depth) {
   const std::lock_guard lock(mutex_);
   if (depth < count_ || depth == 0) return EINVAL;

@@ -25,6 +25,8 @@ class ReceiveQueue {
   bool Take(ReceiveWork* work, Waiter waiter, bool* limit_reached);
   void Forget(Waiter waiter);
   void Clear();
+  // For good: gives back its memory; nothing can be posted or taken any more.
+  void Close();
 
   int Resize(std::uint32_t depth);  // EINVAL when more than `depth` are posted
   bool SetLimit(std::uint32_t limit);

@@ -88,22 +88,34 @@ NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
     errno = error;
     return nullptr;
   }
-  auto* context = new nex::Context;
+  auto events = std::make_unique<nex::EventQueue<ibv_async_event>>();
+  if (events->fd() < 0) {
+    errno = EMFILE;
+    return nullptr;
+  }
+  nex::Context* context = nex::Renewed(library->objects().contexts.Take());
+  context->events = std::move(events);
   nex::FillContextOperations(&context->verbs);
   ibv_context& base = context->verbs.context;
   base.device = library->device();
   base.cmd_fd = -1;
-  base.async_fd = context->events.fd();
+  base.async_fd = context->events->fd();
   base.num_comp_vectors = 1;
   pthread_mutex_init(&base.mutex, nullptr);
+  context->alive = true;
   return &base;
 }
 
 NEX_EXPORT int ibv_close_device(ibv_context* context) {
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_close_device)(context);
-  // Objects that are left over go with the process, as with a device; they still point here.
   nex::Context* own = nex::Context::From(context);
-  if (own->users.load() == 0) delete own;
+  if (own->inherited.exchange(false)) return 0;  // what it had is the parent's
+  if (!nex::Usable(own, "ibv_close_device")) return EINVAL;
+  own->alive = false;
+  // Objects that are left over go with the process, as with a device; they still point here.
+  if (own->users.load() != 0) return 0;
+  own->events.reset();
+  nex::Library::Get()->objects().contexts.Give(own);
   return 0;
 }
 

@@ -167,17 +167,20 @@ NEX_EXPORT void ibv_ack_async_event(ibv_async_event* event) {
 
 NEX_EXPORT ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
   NEX_NULL_POINTER(pd);
+  NEX_NULL_POINTER(attributes);
   return Ours(pd) ? nex::CreateSrq(pd, attributes) : NEX_REAL(ibv_create_srq)(pd, attributes);
 }
 
 NEX_EXPORT int ibv_modify_srq(ibv_srq* srq, ibv_srq_attr* attributes, int mask) {
   NEX_NULL_CODE(srq);
+  NEX_NULL_CODE(attributes);
   return Ours(srq) ? nex::ModifySrq(srq, attributes, mask)
                    : NEX_REAL(ibv_modify_srq)(srq, attributes, mask);
 }
 
 NEX_EXPORT int ibv_query_srq(ibv_srq* srq, ibv_srq_attr* attributes) {
   NEX_NULL_CODE(srq);
+  NEX_NULL_CODE(attributes);
   return Ours(srq) ? nex::QuerySrq(srq, attributes) : NEX_REAL(ibv_query_srq)(srq, attributes);
 }
 
@@ -188,6 +191,7 @@ NEX_EXPORT int ibv_destroy_srq(ibv_srq* srq) {
 
 NEX_EXPORT ibv_qp* ibv_create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
   NEX_NULL_POINTER(pd);
+  NEX_NULL_POINTER(attributes);
   return Ours(pd) ? nex::CreateQp(pd, attributes) : NEX_REAL(ibv_create_qp)(pd, attributes);
 }
 
@@ -199,12 +203,14 @@ NEX_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
 
 NEX_EXPORT int ibv_modify_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask) {
   NEX_NULL_CODE(qp);
+  NEX_NULL_CODE(attributes);
   return Ours(qp) ? nex::ModifyQp(qp, attributes, mask)
                   : NEX_REAL(ibv_modify_qp)(qp, attributes, mask);
 }
 
 NEX_EXPORT int ibv_query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* init) {
   NEX_NULL_CODE(qp);
+  NEX_NULL_CODE(attributes);
   return Ours(qp) ? nex::QueryQp(qp, attributes, mask, init)
                   : NEX_REAL(ibv_query_qp)(qp, attributes, mask, init);
 }
@@ -234,6 +240,7 @@ NEX_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
 
 NEX_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attributes) {
   NEX_NULL_POINTER(pd);
+  NEX_NULL_POINTER(attributes);
   return Ours(pd) ? nex::CreateAh(pd, attributes) : NEX_REAL(ibv_create_ah)(pd, attributes);
 }
 
@@ -245,6 +252,8 @@ NEX_EXPORT int ibv_destroy_ah(ibv_ah* ah) {
 NEX_EXPORT int ibv_init_ah_from_wc(ibv_context* context, std::uint8_t port, ibv_wc* wc,
                                    ibv_grh* grh, ibv_ah_attr* attributes) {
   NEX_NULL_CODE(context);
+  NEX_NULL_CODE(wc);
+  NEX_NULL_CODE(attributes);
   if (!nex::IsOurs(context)) {
     return NEX_REAL(ibv_init_ah_from_wc)(context, port, wc, grh, attributes);
   }
@@ -253,6 +262,7 @@ NEX_EXPORT int ibv_init_ah_from_wc(ibv_context* context, std::uint8_t port, ibv_
 
 NEX_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, std::uint8_t port) {
   NEX_NULL_POINTER(pd);
+  NEX_NULL_POINTER(wc);
   if (!Ours(pd)) return NEX_REAL(ibv_create_ah_from_wc)(pd, wc, grh, port);
   ibv_ah_attr attributes;
   if (const int error = nex::InitAhFromWc(port, *wc, grh, &attributes); error != 0) {
@@ -266,7 +276,7 @@ NEX_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t li
   if (!Ours(qp)) return NEX_REAL(ibv_attach_mcast)(qp, gid, lid);
   nex::Qp* own = nex::Qp::From(qp);
   const nex::QpLock lock(nex::Library::Get()->engine(), own);
-  if (!own->alive || !own->datagrams) return EINVAL;
+  if (!nex::Usable(own, "ibv_attach_mcast") || !own->datagrams) return EINVAL;
   return nex::Library::Get()->engine().JoinGroup(own, GidOf(gid));
 }
 
@@ -275,6 +285,6 @@ NEX_EXPORT int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t li
   if (!Ours(qp)) return NEX_REAL(ibv_detach_mcast)(qp, gid, lid);
   nex::Qp* own = nex::Qp::From(qp);
   const nex::QpLock lock(nex::Library::Get()->engine(), own);
-  if (!own->alive || !own->datagrams) return EINVAL;
+  if (!nex::Usable(own, "ibv_detach_mcast") || !own->datagrams) return EINVAL;
   return nex::Library::Get()->engine().LeaveGroup(own, GidOf(gid));
 }

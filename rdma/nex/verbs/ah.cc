@@ -9,25 +9,31 @@
 namespace oxmem::nex {
 
 ibv_ah* CreateAh(ibv_pd* pd, ibv_ah_attr* attributes) {
-  // As on every RoCE port, an address is a GID.
-  // As on every RoCE port, an address is a GID.
+  if (!Usable(reinterpret_cast<Pd*>(pd), "ibv_create_ah")) return nullptr;
+  // An address is a GID, as on every RoCE port, or a LID: programs that exchange LIDs only work
+  // then.
   const Config& config = Library::Get()->config();
-  if (attributes->port_num != 1 || attributes->is_global == 0 ||
-      attributes->grh.sgid_index >= config.addresses.size()) {
+  const bool global = attributes->is_global != 0;
+  if (attributes->port_num != 1 || (!global && attributes->dlid == 0) ||
+      (global && attributes->grh.sgid_index >= config.addresses.size())) {
     errno = EINVAL;
     return nullptr;
   }
-  auto* ah = new Ah;
+  Ah* ah = Renewed(Library::Get()->objects().addresses.Take());
   ah->base.context = pd->context;
   ah->base.pd = pd;
   ah->attributes = *attributes;
+  ah->alive = true;
   reinterpret_cast<Pd*>(pd)->users.fetch_add(1);
   return &ah->base;
 }
 
 int DestroyAh(ibv_ah* handle) {
+  auto* ah = reinterpret_cast<Ah*>(handle);
+  if (!Usable(ah, "ibv_destroy_ah")) return EINVAL;
+  ah->alive = false;
   reinterpret_cast<Pd*>(handle->pd)->users.fetch_sub(1);
-  delete reinterpret_cast<Ah*>(handle);
+  Library::Get()->objects().addresses.Give(ah);
   return 0;
 }
 
@@ -35,6 +41,8 @@ int InitAhFromWc(std::uint8_t port, const ibv_wc& wc, const ibv_grh* grh, ibv_ah
   const Config& config = Library::Get()->config();
   *out = {};
   out->dlid = wc.slid;
+  out->sl = wc.sl;
+  out->src_path_bits = wc.dlid_path_bits;
   out->port_num = port;
   if ((wc.wc_flags & IBV_WC_GRH) == 0) return 0;
   if (grh == nullptr) return EINVAL;

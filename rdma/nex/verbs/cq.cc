@@ -47,8 +47,18 @@ ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
     errno = EOPNOTSUPP;
     return nullptr;
   }
-  auto* cq = new Cq;
-  cq->ring.resize(attributes->cqe);
+  if (!Usable(Context::From(context), "ibv_create_cq") ||
+      (attributes->channel != nullptr && !Usable(From(attributes->channel), "ibv_create_cq"))) {
+    return nullptr;
+  }
+  // Other threads may still look at the object, so it is not made anew.
+  Cq* cq = Library::Get()->objects().completion_queues.Take();
+  cq->ring.assign(attributes->cqe, {});
+  cq->head = cq->count = 0;
+  cq->armed = cq->solicited_only = false;
+  cq->overrun = false;
+  cq->reported = cq->async_reported = 0;
+  cq->base = {};
   cq->timestamps = (attributes->wc_flags & ~std::uint64_t{IBV_WC_STANDARD_FLAGS}) != 0;
   cq->ignore_overrun = has_flags && (attributes->flags & IBV_CREATE_CQ_ATTR_IGNORE_OVERRUN) != 0;
   cq->base.context = context;
@@ -64,12 +74,13 @@ ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
     pthread_mutex_unlock(&context->mutex);
   }
   Context::From(context)->users.fetch_add(1);
+  cq->alive = true;
   return &cq->base;
 }
 
 int ResizeCq(ibv_cq* handle, int entries) {
   auto* cq = reinterpret_cast<Cq*>(handle);
-  if (entries <= 0 || entries > kMaxCqe) return EINVAL;
+  if (!Usable(cq, "ibv_resize_cq") || entries <= 0 || entries > kMaxCqe) return EINVAL;
   const std::lock_guard lock(cq->mutex);
   if (static_cast<std::size_t>(entries) < cq->count) return EINVAL;
   std::vector<CqEntry> ring(static_cast<std::size_t>(entries));
@@ -84,15 +95,15 @@ int ResizeCq(ibv_cq* handle, int entries) {
 
 int DestroyCq(ibv_cq* handle) {
   auto* cq = reinterpret_cast<Cq*>(handle);
+  if (!Usable(cq, "ibv_destroy_cq")) return EINVAL;
   if (cq->users.load() != 0) return EBUSY;
+  cq->alive = false;
   if (cq->armed) Library::Get()->engine().OnDisarmed();
   if (handle->channel != nullptr) {
-    const auto unread =
-        From(handle->channel)->events.Remove([cq](const Cq* other) { return other == cq; });
-    static_cast<void>(unread);
+    From(handle->channel)->events->Remove([cq](const Cq* other) { return other == cq; });
   }
   Context* context = Context::From(handle->context);
-  context->events.Remove([handle](const ibv_async_event& event) {
+  context->events->Remove([handle](const ibv_async_event& event) {
     return event.event_type == IBV_EVENT_CQ_ERR && event.element.cq == handle;
   });
   WaitForAcks(&handle->mutex, &handle->cond, &handle->comp_events_completed, cq->reported);
@@ -103,33 +114,46 @@ int DestroyCq(ibv_cq* handle) {
     pthread_mutex_unlock(&handle->context->mutex);
   }
   context->users.fetch_sub(1);
-  delete cq;
+  {
+    const std::lock_guard lock(cq->mutex);
+    cq->count = 0;
+    cq->ring = {};
+  }
+  Library::Get()->objects().completion_queues.Give(cq);
   return 0;
 }
 
 ibv_comp_channel* CreateChannel(ibv_context* context) {
-  auto* channel = new Channel;
-  if (channel->events.fd() < 0) {
-    delete channel;
+  if (!Usable(Context::From(context), "ibv_create_comp_channel")) return nullptr;
+  auto events = std::make_unique<EventQueue<Cq*>>();
+  if (events->fd() < 0) {
     errno = EMFILE;
     return nullptr;
   }
+  Channel* channel = Renewed(Library::Get()->objects().channels.Take());
+  channel->events = std::move(events);
   channel->base.context = context;
-  channel->base.fd = channel->events.fd();
+  channel->base.fd = channel->events->fd();
+  channel->alive = true;
   Context::From(context)->users.fetch_add(1);
   return &channel->base;
 }
 
 int DestroyChannel(ibv_comp_channel* handle) {
+  Channel* channel = From(handle);
+  if (!Usable(channel, "ibv_destroy_comp_channel")) return EINVAL;
   if (handle->refcnt != 0) return EBUSY;
+  channel->alive = false;
   Context::From(handle->context)->users.fetch_sub(1);
-  delete From(handle);
+  channel->events.reset();
+  Library::Get()->objects().channels.Give(channel);
   return 0;
 }
 
 int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
+  if (!Usable(From(channel), "ibv_get_cq_event")) return -1;
   Cq* cq = nullptr;
-  auto& events = From(channel)->events;
+  auto& events = *From(channel)->events;
   while (!events.TryPop(&cq)) {
     if (!events.waits()) {
       errno = EAGAIN;
@@ -148,12 +172,12 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
 }
 
 void AckCqEvents(ibv_cq* cq, unsigned count) {
-  if (count == 0) return;
+  if (count == 0 || !Usable(reinterpret_cast<Cq*>(cq), "ibv_ack_cq_events")) return;
   Acknowledge(&cq->mutex, &cq->cond, &cq->comp_events_completed, count);
 }
 
 void PushAsync(ibv_context* context, const ibv_async_event& event) {
-  Context::From(context)->events.Push(event);
+  Context::From(context)->events->Push(event);
 }
 
 void PushQpEvent(Qp* qp, ibv_event_type type) {
@@ -191,7 +215,8 @@ Subject SubjectOf(ibv_event_type type) {
 }  // namespace
 
 int GetAsyncEvent(ibv_context* context, ibv_async_event* event) {
-  if (!Context::From(context)->events.Pop(event)) return -1;
+  if (!Usable(Context::From(context), "ibv_get_async_event")) return -1;
+  if (!Context::From(context)->events->Pop(event)) return -1;
   switch (SubjectOf(event->event_type)) {
     case Subject::kQp:
       ++Qp::From(event->element.qp)->async_reported;
@@ -231,7 +256,7 @@ void AckAsyncEvent(ibv_async_event* event) {
 }
 
 void ForgetEvents(ibv_context* context, const void* subject) {
-  Context::From(context)->events.Remove([subject](const ibv_async_event& event) {
+  Context::From(context)->events->Remove([subject](const ibv_async_event& event) {
     return SubjectOf(event.event_type) != Subject::kNone && event.element.qp == subject;
   });
 }

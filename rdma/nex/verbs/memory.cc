@@ -28,9 +28,11 @@ int CheckAccess(unsigned access) {
 }  // namespace
 
 ibv_pd* AllocPd(ibv_context* context) {
-  auto* pd = new Pd;
+  if (!Usable(Context::From(context), "ibv_alloc_pd")) return nullptr;
+  Pd* pd = Renewed(Library::Get()->objects().domains.Take());
   pd->base.context = context;
   pd->domain = Library::Get()->NewDomain();
+  pd->alive = true;
   pd->base.handle = pd->domain;
   Context::From(context)->users.fetch_add(1);
   return &pd->base;
@@ -43,32 +45,40 @@ ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* att
     errno = attributes->pd == nullptr ? EINVAL : EOPNOTSUPP;
     return nullptr;
   }
+  if (!Usable(Context::From(context), "ibv_alloc_parent_domain") ||
+      !Usable(From(attributes->pd), "ibv_alloc_parent_domain")) {
+    return nullptr;
+  }
   if ((attributes->comp_mask & ~kKnown) != 0) {
     errno = EINVAL;
     return nullptr;
   }
   // It stands for its protection domain; nothing here is allocated for hardware, so the
   // program's allocators are never needed.
-  auto* pd = new Pd;
+  Pd* pd = Renewed(Library::Get()->objects().domains.Take());
   pd->parent = From(attributes->pd);
   pd->parent->users.fetch_add(1);
   pd->domain = pd->parent->domain;
   pd->base.context = context;
   pd->base.handle = pd->domain;
+  pd->alive = true;
   Context::From(context)->users.fetch_add(1);
   return &pd->base;
 }
 
 int DeallocPd(ibv_pd* handle) {
   Pd* pd = From(handle);
+  if (!Usable(pd, "ibv_dealloc_pd")) return EINVAL;
   if (pd->users.load() != 0) return EBUSY;
+  pd->alive = false;
   if (pd->parent != nullptr) pd->parent->users.fetch_sub(1);
   Context::From(handle->context)->users.fetch_sub(1);
-  delete pd;
+  Library::Get()->objects().domains.Give(pd);
   return 0;
 }
 
 ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first, unsigned access) {
+  if (!Usable(From(pd), "ibv_reg_mr")) return nullptr;
   int error = CheckAccess(access);
   if (length == 0 || reinterpret_cast<std::uintptr_t>(address) + length < length) error = EINVAL;
   if (error != 0) {
@@ -82,7 +92,7 @@ ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first
     errno = ENOMEM;
     return nullptr;
   }
-  auto* mr = new Mr;
+  Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   mr->region = region;
   mr->access = access;
   mr->first = first;
@@ -92,6 +102,7 @@ ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first
   mr->base.length = length;
   mr->base.handle = region->key.load();
   mr->base.lkey = mr->base.rkey = region->key.load();
+  mr->alive = true;
   From(pd)->users.fetch_add(1);
   return &mr->base;
 }
@@ -104,10 +115,12 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
   };
   constexpr int kKnown =
       IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD | IBV_REREG_MR_CHANGE_ACCESS;
+  if (!Usable(mr, "ibv_rereg_mr")) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if (flags == 0 || (flags & ~kKnown) != 0) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
   if (moves && (length == 0 || address == nullptr)) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
-  if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 && pd == nullptr) {
+  if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 &&
+      (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr"))) {
     return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   }
   const unsigned wanted =
@@ -136,9 +149,11 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
 
 int DeregMr(ibv_mr* handle) {
   Mr* mr = From(handle);
+  if (!Usable(mr, "ibv_dereg_mr")) return EINVAL;
   if (!Library::Get()->regions().Remove(mr->region)) return EBUSY;
+  mr->alive = false;
   From(handle->pd)->users.fetch_sub(1);
-  delete mr;
+  Library::Get()->objects().regions.Give(mr);
   return 0;
 }
 
@@ -147,32 +162,37 @@ ibv_mw* AllocMw(ibv_pd* pd, ibv_mw_type type) {
     errno = EINVAL;
     return nullptr;
   }
+  if (!Usable(From(pd), "ibv_alloc_mw")) return nullptr;
   std::uint32_t key = 0;
   Region* region = Library::Get()->regions().AddWindow(From(pd)->domain, &key);
   if (region == nullptr) {
     errno = ENOMEM;
     return nullptr;
   }
-  auto* mw = new Mw;
+  Mw* mw = Renewed(Library::Get()->objects().windows.Take());
   mw->region = region;
   mw->base.context = pd->context;
   mw->base.pd = pd;
   mw->base.rkey = key;
   mw->base.handle = key >> 8;
   mw->base.type = type;
+  mw->alive = true;
   From(pd)->users.fetch_add(1);
   return &mw->base;
 }
 
 int DeallocMw(ibv_mw* handle) {
   auto* mw = reinterpret_cast<Mw*>(handle);
+  if (!Usable(mw, "ibv_dealloc_mw")) return EINVAL;
+  mw->alive = false;
   Library::Get()->regions().RemoveWindow(mw->region);
   From(handle->pd)->users.fetch_sub(1);
-  delete mw;
+  Library::Get()->objects().windows.Give(mw);
   return 0;
 }
 
 int BindMw(ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind) {
+  if (!Usable(reinterpret_cast<Mw*>(mw), "ibv_bind_mw")) return EINVAL;
   // Type 1: the key changes with every bind and is known at once.
   const std::uint32_t key = ibv_inc_rkey(mw->rkey);
   ibv_send_wr wr{};

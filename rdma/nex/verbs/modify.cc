@@ -84,7 +84,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
   Library* library = Library::Get();
   Engine& engine = library->engine();
   const QpLock lock(engine, qp);
-  if (!qp->alive) return EINVAL;
+  if (!Usable(qp, "ibv_modify_qp")) return EINVAL;
   const ibv_qp_state from = qp->state;
   const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attributes->qp_state : from;
   if ((mask & IBV_QP_ALT_PATH) != 0 || (mask & IBV_QP_RATE_LIMIT) != 0) return EOPNOTSUPP;

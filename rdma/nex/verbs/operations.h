@@ -11,6 +11,12 @@
 // of a context. Arguments are as the manual pages say; the values returned are those of the verbs.
 namespace oxmem::nex {
 
+// Where a list of work requests stopped; programs that pass no place for it are not told.
+template <typename Request>
+void SetBad(Request** bad, Request* request) {
+  if (bad != nullptr) *bad = request;
+}
+
 // completion_queue.cc, verbs/cq.cc
 int PollCq(ibv_cq* cq, int max, ibv_wc* out);
 int RequestNotify(ibv_cq* cq, int solicited_only);

@@ -11,9 +11,11 @@ namespace {
 int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   auto* mw = reinterpret_cast<Mw*>(wr.bind_mw.mw);
   const ibv_mw_bind_info& info = wr.bind_mw.bind_info;
-  if (mw == nullptr || mw->base.pd != qp.base.qp_base.pd) return EINVAL;
+  if (mw == nullptr || !Usable(mw, "ibv_post_send") || mw->base.pd != qp.base.qp_base.pd)
+    return EINVAL;
   if ((wr.bind_mw.rkey >> 8) != (mw->base.rkey >> 8)) return EINVAL;
   if (info.length != 0 && info.mr == nullptr) return EINVAL;
+  if (info.mr != nullptr && !Usable(reinterpret_cast<Mr*>(info.mr), "ibv_post_send")) return EINVAL;
   bind->window = mw->region;
   bind->key = wr.bind_mw.rkey;
   bind->binding.parent = info.mr == nullptr ? nullptr : reinterpret_cast<Mr*>(info.mr)->region;
@@ -46,10 +48,10 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   Qp* qp = Qp::From(handle);
   Engine& engine = Library::Get()->engine();
   const QpLock lock(engine, qp);
-  int error = qp->alive && MaySend(qp->state) ? 0 : EINVAL;
+  int error = Usable(qp, "ibv_post_send") && MaySend(qp->state) ? 0 : EINVAL;
   if (qp->init.qp_type == IBV_QPT_XRC_RECV) error = EINVAL;
   if (error != 0) {
-    *bad = wr;
+    SetBad(bad, wr);
     return error;
   }
   // The clock is read only for requests that may have to wait for a peer.
@@ -59,7 +61,7 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
     if (qp->way.door != nullptr && engine.TryDirect(qp, *wr)) continue;
     error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
     if (error == 0) continue;
-    *bad = wr;
+    SetBad(bad, wr);
     break;
   }
   if (qp->datagrams) {
@@ -72,8 +74,8 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
 
 int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   Qp* qp = Qp::From(handle);
-  if (!qp->alive || !qp->own_receives || qp->state == IBV_QPS_RESET) {
-    *bad = wr;
+  if (!Usable(qp, "ibv_post_recv") || !qp->own_receives || qp->state == IBV_QPS_RESET) {
+    SetBad(bad, wr);
     return EINVAL;
   }
   std::vector<ReceiveQueue::Waiter> waiters;
@@ -81,7 +83,7 @@ int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   for (; wr != nullptr; wr = wr->next) {
     error = qp->own_receives->Post(*wr, &waiters);
     if (error == 0) continue;
-    *bad = wr;
+    SetBad(bad, wr);
     break;
   }
   Engine& engine = Library::Get()->engine();

@@ -32,7 +32,16 @@ bool Sends(ibv_qp_type type) { return type != IBV_QPT_XRC_RECV; }
 bool Receives(ibv_qp_type type) { return type != IBV_QPT_XRC_RECV && type != IBV_QPT_XRC_SEND; }
 
 int Check(const Wanted& wanted) {
+  constexpr const char* kVerb = "ibv_create_qp";
   const ibv_qp_init_attr& init = wanted.init;
+  const bool usable =
+      Usable(Context::From(wanted.context), kVerb) &&
+      (wanted.pd == nullptr || Usable(From(wanted.pd), kVerb)) &&
+      (init.send_cq == nullptr || Usable(From(init.send_cq), kVerb)) &&
+      (init.recv_cq == nullptr || Usable(From(init.recv_cq), kVerb)) &&
+      (init.srq == nullptr || Usable(From(init.srq), kVerb)) &&
+      (wanted.xrcd == nullptr || Usable(reinterpret_cast<const Xrcd*>(wanted.xrcd), kVerb));
+  if (!usable) return EINVAL;
   switch (init.qp_type) {
     case IBV_QPT_RC:
     case IBV_QPT_UC:
@@ -176,6 +185,7 @@ ibv_qp* Make(const Wanted& wanted) {
   if (qp->pd != nullptr) qp->pd->users.fetch_add(1);
   if (qp->xrcd != nullptr) qp->xrcd->users.fetch_add(1);
   Context::From(wanted.context)->users.fetch_add(1);
+  qp->alive = true;
   NEX_DEBUG(2, "queue pair 0x%x made, type %d", handle->qp_num,
             static_cast<int>(wanted.init.qp_type));
   return handle;
@@ -236,7 +246,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
 int QueryQp(ibv_qp* handle, ibv_qp_attr* attributes, int, ibv_qp_init_attr* init) {
   Qp* qp = Qp::From(handle);
   const QpLock lock(Library::Get()->engine(), qp);
-  if (!qp->alive) return EINVAL;
+  if (!Usable(qp, "ibv_query_qp")) return EINVAL;
   *attributes = qp->attributes;
   attributes->qp_state = attributes->cur_qp_state = qp->state;
   attributes->cap = qp->init.cap;
@@ -254,8 +264,9 @@ int DestroyQp(ibv_qp* handle) {
   Qp* qp = Qp::From(handle);
   {
     const QpLock lock(Library::Get()->engine(), qp);
-    if (!qp->alive) return EINVAL;
+    if (!Usable(qp, "ibv_destroy_qp")) return EINVAL;
     if (qp->datagrams && qp->datagrams->multicast_joined()) return EBUSY;
+    qp->alive = false;
     Library::Get()->engine().CloseStream(qp);
     if (qp->xrc) qp->xrc->Forget();
     PurgeCompletions(qp->send_cq, handle->qp_num);

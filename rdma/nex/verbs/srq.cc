@@ -18,12 +18,13 @@ Srq* From(ibv_srq* srq) { return reinterpret_cast<Srq*>(srq); }
 Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
 
 Srq* MakeSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
+  if (!Usable(From(pd), "ibv_create_srq")) return nullptr;
   if (attributes.max_wr == 0 || attributes.max_wr > static_cast<unsigned>(kMaxQueueDepth) ||
       attributes.max_sge > static_cast<unsigned>(kMaxSges)) {
     errno = EINVAL;
     return nullptr;
   }
-  auto* srq = new Srq;
+  Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
   srq->queue = std::make_unique<ReceiveQueue>(
       attributes.max_wr, static_cast<int>(attributes.max_sge), From(pd)->domain);
   srq->base.context = pd->context;
@@ -32,6 +33,7 @@ Srq* MakeSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
   pthread_mutex_init(&srq->base.mutex, nullptr);
   pthread_cond_init(&srq->base.cond, nullptr);
   From(pd)->users.fetch_add(1);
+  srq->alive = true;
   return srq;
 }
 
@@ -55,6 +57,10 @@ ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
     errno = EINVAL;
     return nullptr;
   }
+  if (!Usable(reinterpret_cast<Cq*>(attributes->cq), "ibv_create_srq_ex") ||
+      !Usable(reinterpret_cast<Xrcd*>(attributes->xrcd), "ibv_create_srq_ex")) {
+    return nullptr;
+  }
   Srq* srq = MakeSrq(attributes->pd, attributes->srq_context, attributes->attr);
   if (srq == nullptr) return nullptr;
   srq->cq = reinterpret_cast<Cq*>(attributes->cq);
@@ -66,6 +72,7 @@ ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
 }
 
 int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
+  if (!Usable(From(handle), "ibv_modify_srq")) return EINVAL;
   ReceiveQueue& queue = *From(handle)->queue;
   if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
   if ((mask & IBV_SRQ_MAX_WR) != 0) {
@@ -77,6 +84,7 @@ int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
 }
 
 int QuerySrq(ibv_srq* handle, ibv_srq_attr* attributes) {
+  if (!Usable(From(handle), "ibv_query_srq")) return EINVAL;
   ReceiveQueue& queue = *From(handle)->queue;
   attributes->max_wr = queue.depth();
   attributes->max_sge = static_cast<std::uint32_t>(queue.max_sges());
@@ -86,29 +94,34 @@ int QuerySrq(ibv_srq* handle, ibv_srq_attr* attributes) {
 
 int DestroySrq(ibv_srq* handle) {
   Srq* srq = From(handle);
+  if (!Usable(srq, "ibv_destroy_srq")) return EINVAL;
   if (srq->users.load() != 0) return EBUSY;
+  srq->alive = false;
   ForgetEvents(handle->context, handle);
   WaitForEventAcks(&handle->mutex, &handle->cond, &handle->events_completed, srq->async_reported);
   Library::Get()->RemoveSharedQueue(srq);
   if (srq->cq != nullptr) srq->cq->users.fetch_sub(1);
   if (srq->xrcd != nullptr) reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_sub(1);
   From(handle->pd)->users.fetch_sub(1);
-  delete srq;
+  // Whoever is just looking at an XRC queue still finds one.
+  srq->queue->Close();
+  Library::Get()->objects().receive_queues.Give(srq);
   return 0;
 }
 
 int GetSrqNumber(ibv_srq* handle, std::uint32_t* number) {
-  if (From(handle)->number == 0) return EINVAL;
+  if (!Usable(From(handle), "ibv_get_srq_num") || From(handle)->number == 0) return EINVAL;
   *number = From(handle)->number;
   return 0;
 }
 
 int PostSrqReceive(ibv_srq* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   std::vector<ReceiveQueue::Waiter> waiters;
-  int error = 0;
+  int error = Usable(From(handle), "ibv_post_srq_recv") ? 0 : EINVAL;
+  if (error != 0) SetBad(bad, wr);
   for (; wr != nullptr && error == 0; wr = wr->next) {
     error = From(handle)->queue->Post(*wr, &waiters);
-    if (error != 0) *bad = wr;
+    if (error != 0) SetBad(bad, wr);
   }
   if (!waiters.empty()) Library::Get()->engine().NotifyReceives(waiters);
   return error;
@@ -117,6 +130,7 @@ int PostSrqReceive(ibv_srq* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
 // A domain that is opened through a file is one domain for all who open it in this process; other
 // processes have their own (docs/nex.md).
 ibv_xrcd* OpenXrcd(ibv_context* context, ibv_xrcd_init_attr* attributes) {
+  if (!Usable(Context::From(context), "ibv_open_xrcd")) return nullptr;
   constexpr std::uint32_t kNeeded = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
   if (attributes->comp_mask != kNeeded || (attributes->oflags & ~(O_CREAT | O_EXCL)) != 0) {
     errno = EINVAL;
@@ -140,6 +154,7 @@ ibv_xrcd* OpenXrcd(ibv_context* context, ibv_xrcd_init_attr* attributes) {
 }
 
 int CloseXrcd(ibv_xrcd* handle) {
+  if (!Usable(reinterpret_cast<Xrcd*>(handle), "ibv_close_xrcd")) return EINVAL;
   Context* context = Context::From(handle->context);
   if (!Library::Get()->CloseXrcDomain(reinterpret_cast<Xrcd*>(handle))) return EBUSY;
   context->users.fetch_sub(1);

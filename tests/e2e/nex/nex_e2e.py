@@ -52,16 +52,16 @@ class Pair:
         return subprocess.Popen([self.nexrun] + command, env=self.env, text=True, errors="replace",
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def wait_for_listener(self, server, port):
+    def wait_for_listener(self, server, port, kind="tcp"):
         """Until someone listens on the port; connecting would disturb a one-shot server."""
         deadline = time.monotonic() + 20
         wanted = f":{port:04X}"
         while time.monotonic() < deadline and server.poll() is None:
-            for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+            for name in (f"/proc/net/{kind}", f"/proc/net/{kind}6"):
                 with open(name) as table:
                     for line in table:
                         fields = line.split()
-                        if fields[1].endswith(wanted) and fields[3] == "0A":
+                        if fields[1].endswith(wanted) and fields[3] == ("0A" if kind == "tcp" else "07"):
                             return True
             time.sleep(0.01)
         return False
@@ -245,14 +245,14 @@ add("ib_send_lat_cm", perftest, "ib_send_lat", "-R", "-n", "300")
 CASES.update(nex_programs.CASES)
 
 
-def main():
+def run_cases(cases):
     nexrun, case = sys.argv[1:]
     if case == "list":
-        print("\n".join(CASES))
+        print("\n".join(cases))
         return 0
     pair = Pair(nexrun)
     try:
-        CASES[case](pair)
+        cases[case](pair)
     except AssertionError as error:
         print(f"{case}: {error}")
         return 1
@@ -260,4 +260,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_cases(CASES))

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Runs more RDMA programs of the distribution under nexrun: qperf, servers that never end, IPv6.
+
+usage: nex_core_e2e.py NEXRUN CASE
+
+Exits as nex_e2e.py does.
+"""
+import re
+import signal
+import sys
+
+import nex_e2e
+from nex_e2e import TIMEOUT_S, manager
+
+CASES = {}
+
+
+def add(name, function, *arguments):
+    CASES[name] = lambda pair: function(pair, *arguments)
+
+
+def fill(pair, command):
+    return [word.replace("{port}", str(pair.port)) for word in command]
+
+
+def endless(pair, server_command, client_command, kind="tcp"):
+    """A server that serves until it is stopped: it must still be there when the client is done."""
+    server = pair.start(fill(pair, server_command))
+    try:
+        assert pair.wait_for_listener(server, pair.port, kind), "the server does not listen"
+        client = pair.start(fill(pair, client_command))
+        text = client.communicate(timeout=TIMEOUT_S)[0]
+        assert client.returncode == 0, f"client: {client.returncode}\n{text}"
+        assert server.poll() is None, "the server ended: " + server.communicate()[0]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=TIMEOUT_S)
+    return text
+
+
+def udpong(pair, address):
+    text = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
+                   ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
+    assert re.search(r"^custom +256 +200 ", text, re.M), text
+
+
+QPERF = {
+    "rc": ("rc_bi_bw", "rc_bw", "rc_lat", "rc_rdma_read_bw", "rc_rdma_read_lat", "rc_rdma_write_bw",
+           "rc_rdma_write_lat", "rc_rdma_write_poll_lat"),
+    "uc": ("uc_bi_bw", "uc_bw", "uc_lat", "uc_rdma_write_bw", "uc_rdma_write_lat", "uc_rdma_write_poll_lat"),
+    "ud": ("ud_bi_bw", "ud_bw", "ud_lat"),
+    "atomic": ("rc_compare_swap_mr", "rc_fetch_add_mr", "ver_rc_compare_swap", "ver_rc_fetch_add"),
+}
+
+
+def qperf(pair, tests):
+    server = pair.start(["qperf", "-lp", str(pair.port)])
+    try:
+        assert pair.wait_for_listener(server, pair.port), "the server does not listen"
+        for test in tests:
+            client = pair.start(["qperf", "-lp", str(pair.port), "-t", "1", "127.0.0.1", test])
+            text = client.communicate(timeout=TIMEOUT_S)[0]
+            assert client.returncode == 0, f"{test}: {client.returncode}\n{text}"
+            # Every figure is above 0: something arrived.
+            figures = re.findall(r"= +([\d.,]+)", text)
+            assert figures and all(float(f.replace(",", "")) > 0 for f in figures), f"{test}:\n{text}"
+        quit_client = pair.start(["qperf", "-lp", str(pair.port), "127.0.0.1", "quit"])
+        quit_client.communicate(timeout=TIMEOUT_S)
+        text = server.communicate(timeout=TIMEOUT_S)[0]
+        assert server.returncode == 0, text
+    finally:
+        server.kill()
+
+
+def over_ipv6(pair, function, *arguments):
+    pair.env["NEX_ADDR"] = "::1"
+    function(pair, *arguments)
+
+
+for kind, tests in QPERF.items():
+    add(f"qperf_{kind}", qperf, tests)
+add("udpong", udpong, "127.0.0.1")
+# The server of rdma-core 44 ends with a signal only.
+for count in ("20", "100", "1000"):
+    add(f"cmtime_{count}", endless, ["cmtime", "-b", "127.0.0.1", "-p", "{port}", "-c", count],
+        ["cmtime", "-s", "127.0.0.1", "-p", "{port}", "-c", count])
+add("rdma_xclient_xrc", manager, ["rdma_xserver", "-p", "{port}", "-c", "x"],
+    ["rdma_xclient", "-s", "127.0.0.1", "-p", "{port}", "-c", "x"])
+for program in ("rstream", "riostream"):
+    add(f"{program}_all_sizes", manager, [program, "-p", "{port}"],
+        [program, "-p", "{port}", "-s", "127.0.0.1"])
+
+for kind in ("rc", "uc", "ud", "srq"):
+    add(f"ipv6_{kind}_pingpong", over_ipv6, nex_e2e.pingpong, f"ibv_{kind}_pingpong", "-g", "0", "-n", "200")
+for program in ("ib_write_bw", "ib_send_lat"):
+    add(f"ipv6_{program}", over_ipv6, nex_e2e.perftest, program, "-n", "300")
+add("ipv6_rping", over_ipv6, manager, ["rping", "-s", "-a", "::1", "-p", "{port}", "-C", "5"],
+    ["rping", "-c", "-a", "::1", "-p", "{port}", "-C", "5"])
+add("ipv6_ucmatose", over_ipv6, manager, ["ucmatose", "-b", "::1", "-f", "ip6", "-p", "{port}", "-c", "20"],
+    ["ucmatose", "-s", "::1", "-f", "ip6", "-p", "{port}", "-c", "20"])
+add("ipv6_rstream", over_ipv6, manager,
+    ["rstream", "-b", "::1", "-f", "ip6", "-p", "{port}", "-S", "4096", "-C", "20"],
+    ["rstream", "-s", "::1", "-f", "ip6", "-p", "{port}", "-S", "4096", "-C", "20"])
+add("ipv6_udpong", over_ipv6, udpong, "::1")
+
+
+if __name__ == "__main__":
+    sys.exit(nex_e2e.run_cases(CASES))

@@ -1,0 +1,145 @@
+// Unreliable datagrams: address handles with and without a GID, and what a completion tells.
+#include <errno.h>
+
+#include <cstring>
+
+#include "tests/e2e/nex/verbs/device.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::uint32_t kGrh = 40;
+
+class Datagrams : public VerbsTest {
+ protected:
+  void SetUp() override {
+    VerbsTest::SetUp();
+    options_.type = IBV_QPT_UD;
+    for (ibv_qp** qp : {&a_, &b_}) {
+      *qp = MakeQp(options_);
+      ToInit(*qp, options_);
+      ToRts(*qp, {}, options_);
+    }
+  }
+  ibv_ah_attr Path(bool global) const {
+    const QpAddress address = AddressOf(b_);
+    ibv_ah_attr path{};
+    path.port_num = 1;
+    path.dlid = global ? 0 : address.lid;
+    path.is_global = global ? 1 : 0;
+    if (global) path.grh.dgid = address.gid;
+    return path;
+  }
+  ibv_wc SendTo(ibv_qp* from, ibv_ah* ah, ibv_qp* to, std::size_t at) {
+    EXPECT_EQ(0, Receive(to, 7, {Range(at, 256)}));
+    ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+    wr.send_flags = 0;
+    wr.wr.ud = {ah, to->qp_num, kTestQueueKey};
+    std::memcpy(buffer_.data(), "hello", 6);
+    EXPECT_EQ(0, Send(from, wr, {Range(0, 6)}));
+    const auto done = Wait(cq_, 1);
+    return done.empty() ? ibv_wc{} : done[0];
+  }
+
+  QpOptions options_;
+  ibv_qp* a_ = nullptr;
+  ibv_qp* b_ = nullptr;
+};
+
+TEST_F(Datagrams, ALidIsEnoughForAnAddressAndForTheReply) {
+  ibv_ah_attr path = Path(false);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ASSERT_NE(nullptr, ah);
+  std::memset(&buffer_[4096], 0xee, 256);
+  ibv_wc wc = SendTo(a_, ah, b_, 4096);
+  EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  EXPECT_EQ(kGrh + 6, wc.byte_len);  // the 40 bytes are reserved all the same
+  EXPECT_EQ(0, std::memcmp(&buffer_[4096 + kGrh], "hello", 6));
+  EXPECT_EQ(0u, wc.wc_flags & IBV_WC_GRH);
+  EXPECT_EQ(a_->qp_num, wc.src_qp);
+  EXPECT_EQ(AddressOf(a_).lid, wc.slid);
+  // Without a GRH there is nothing to look at in the buffer.
+  ibv_ah_attr back{};
+  ASSERT_EQ(0, ibv_init_ah_from_wc(context_, 1, &wc, nullptr, &back));
+  EXPECT_EQ(0, back.is_global);
+  EXPECT_EQ(wc.slid, back.dlid);
+  EXPECT_EQ(1, back.port_num);
+  ibv_ah* reply = ibv_create_ah_from_wc(pd_, &wc, nullptr, 1);
+  ASSERT_NE(nullptr, reply);
+  wc = SendTo(b_, reply, a_, 8192);
+  EXPECT_EQ(b_->qp_num, wc.src_qp);
+  EXPECT_EQ(0, ibv_destroy_ah(reply));
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, AGidGivesAHeaderThatLeadsBack) {
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ASSERT_NE(nullptr, ah);
+  ibv_wc wc = SendTo(a_, ah, b_, 4096);
+  EXPECT_NE(0u, wc.wc_flags & IBV_WC_GRH);
+  EXPECT_EQ(kGrh + 6, wc.byte_len);
+  auto* grh = reinterpret_cast<ibv_grh*>(&buffer_[4096]);
+  ibv_ah_attr back{};
+  EXPECT_EQ(EINVAL, ibv_init_ah_from_wc(context_, 1, &wc, nullptr, &back));
+  ASSERT_EQ(0, ibv_init_ah_from_wc(context_, 1, &wc, grh, &back));
+  EXPECT_EQ(1, back.is_global);
+  const ibv_gid own = AddressOf(a_).gid;
+  EXPECT_EQ(0, std::memcmp(&own, &back.grh.dgid, sizeof own));
+  ibv_ah* reply = ibv_create_ah_from_wc(pd_, &wc, grh, 1);
+  ASSERT_NE(nullptr, reply);
+  EXPECT_EQ(b_->qp_num, SendTo(b_, reply, a_, 8192).src_qp);
+  EXPECT_EQ(0, ibv_destroy_ah(reply));
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, AnAddressWithoutEitherIsRefused) {
+  ibv_ah_attr path = Path(false);
+  path.dlid = 0;
+  EXPECT_EQ(nullptr, ibv_create_ah(pd_, &path));
+  EXPECT_EQ(EINVAL, errno);
+  path = Path(false);
+  path.port_num = 2;
+  EXPECT_EQ(nullptr, ibv_create_ah(pd_, &path));
+  path = Path(true);
+  path.grh.sgid_index = 100;
+  EXPECT_EQ(nullptr, ibv_create_ah(pd_, &path));
+}
+
+TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
+  ibv_ah_attr path = Path(false);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ASSERT_EQ(0, Receive(b_, 1, {Range(4096, 256)}));
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey + 1};  // another queue key
+  ASSERT_EQ(0, Send(a_, wr, {Range(0, 8)}));
+  wr.wr.ud = {ah, b_->qp_num ^ 1, kTestQueueKey};  // another queue pair
+  ASSERT_EQ(0, Send(a_, wr, {Range(0, 8)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  // Only what fits arrives, as the first.
+  wr.send_flags = 0;
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+  ASSERT_EQ(0, Send(a_, wr, {Range(0, 9)}));
+  const auto done = Wait(cq_, 1);
+  ASSERT_EQ(1u, done.size());
+  EXPECT_EQ(kGrh + 9, done[0].byte_len);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, ALidConnectsReliableAndUnreliableQueuePairsToo) {
+  for (const ibv_qp_type type : {IBV_QPT_RC, IBV_QPT_UC}) {
+    QpOptions options;
+    options.type = type;
+    options.by_lid = true;
+    ibv_qp* a = MakeQp(options);
+    ibv_qp* b = MakeQp(options);
+    Connect(a, b, options);
+    ASSERT_EQ(0, Receive(b, 3, {Range(4096, 8)}));
+    ibv_send_wr wr = Wr(4, IBV_WR_SEND);
+    ASSERT_EQ(0, Send(a, wr, {Range(0, 8)}));
+    for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  }
+}
+
+}  // namespace
+}  // namespace oxmem::nex

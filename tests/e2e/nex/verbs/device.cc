@@ -1,0 +1,172 @@
+#include "tests/e2e/nex/verbs/device.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <string>
+
+namespace oxmem::nex {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kPatience = std::chrono::seconds(20);
+
+// Processes of one port range find each other and take the next slot, so any range will do that
+// nobody else uses; set before the first verb.
+const bool prepared = [] {
+  const int port = 20000 + static_cast<int>(getpid()) * 7 % 11000;
+  setenv("NEX_PORT", std::to_string(port).c_str(), 0);
+  return true;
+}();
+
+}  // namespace
+
+void VerbsTest::SetUp() {
+  ASSERT_TRUE(prepared);
+  ibv_device** list = ibv_get_device_list(nullptr);
+  ASSERT_NE(nullptr, list);
+  ASSERT_NE(nullptr, list[0]);
+  context_ = ibv_open_device(list[0]);
+  ibv_free_device_list(list);
+  ASSERT_NE(nullptr, context_);
+  pd_ = ibv_alloc_pd(context_);
+  cq_ = ibv_create_cq(context_, 1024, nullptr, nullptr, 0);
+  mr_ = ibv_reg_mr(pd_, buffer_.data(), buffer_.size(), kAllAccess);
+  ASSERT_TRUE(pd_ != nullptr && cq_ != nullptr && mr_ != nullptr);
+}
+
+void VerbsTest::TearDown() {
+  for (ibv_qp* qp : qps_) EXPECT_EQ(0, ibv_destroy_qp(qp));
+  if (context_ == nullptr) return;
+  EXPECT_EQ(0, ibv_dereg_mr(mr_));
+  EXPECT_EQ(0, ibv_destroy_cq(cq_));
+  EXPECT_EQ(0, ibv_dealloc_pd(pd_));
+  EXPECT_EQ(0, ibv_close_device(context_));
+}
+
+ibv_qp* VerbsTest::MakeQp(const QpOptions& options, ibv_cq* cq) {
+  ibv_qp_init_attr init{};
+  init.qp_type = options.type;
+  init.send_cq = init.recv_cq = cq == nullptr ? cq_ : cq;
+  init.srq = options.srq;
+  init.cap = {options.depth, options.srq == nullptr ? options.depth : 0, 4, 4, 64};
+  ibv_qp* qp = ibv_create_qp(pd_, &init);
+  EXPECT_NE(nullptr, qp);
+  if (qp != nullptr) qps_.push_back(qp);
+  return qp;
+}
+
+void VerbsTest::ToInit(ibv_qp* qp, const QpOptions& options) {
+  ibv_qp_attr attributes{};
+  attributes.qp_state = IBV_QPS_INIT;
+  attributes.port_num = 1;
+  attributes.qkey = kTestQueueKey;
+  attributes.qp_access_flags = static_cast<unsigned>(options.access & ~IBV_ACCESS_MW_BIND);
+  const int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+                   (options.type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS);
+  ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, mask));
+}
+
+void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options) {
+  ibv_qp_attr a{};
+  const bool reliable = options.type == IBV_QPT_RC;
+  a.qp_state = IBV_QPS_RTR;
+  a.path_mtu = IBV_MTU_1024;
+  a.dest_qp_num = peer.qpn;
+  a.max_dest_rd_atomic = a.max_rd_atomic = options.reads;
+  a.min_rnr_timer = options.min_rnr_timer;
+  a.ah_attr.port_num = 1;
+  a.ah_attr.dlid = peer.lid;
+  if (!options.by_lid) {
+    a.ah_attr.is_global = 1;
+    a.ah_attr.grh.dgid = peer.gid;
+  }
+  int mask = IBV_QP_STATE;
+  if (options.type != IBV_QPT_UD) {
+    mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+  }
+  if (reliable) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));
+  a.qp_state = IBV_QPS_RTS;
+  a.timeout = options.timeout;
+  a.retry_cnt = options.retry_count;
+  a.rnr_retry = options.rnr_retry;
+  mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+  if (reliable) {
+    mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+  }
+  ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));
+}
+
+QpAddress VerbsTest::AddressOf(const ibv_qp* qp) const {
+  QpAddress address;
+  address.qpn = qp->qp_num;
+  EXPECT_EQ(0, ibv_query_gid(context_, 1, 0, &address.gid));
+  ibv_port_attr port{};
+  EXPECT_EQ(0, ibv_query_port(context_, 1, &port));
+  address.lid = port.lid;
+  return address;
+}
+
+void VerbsTest::Connect(ibv_qp* a, ibv_qp* b, const QpOptions& options) {
+  ToInit(a, options);
+  ToInit(b, options);
+  ToRts(a, AddressOf(b), options);
+  ToRts(b, AddressOf(a), options);
+}
+
+int VerbsTest::Send(ibv_qp* qp, ibv_send_wr wr, std::vector<ibv_sge> sges) {
+  wr.sg_list = sges.data();
+  wr.num_sge = static_cast<int>(sges.size());
+  ibv_send_wr* bad = nullptr;
+  return ibv_post_send(qp, &wr, &bad);
+}
+
+int VerbsTest::Receive(ibv_qp* qp, std::uint64_t id, std::vector<ibv_sge> sges) {
+  ibv_recv_wr wr{};
+  wr.wr_id = id;
+  wr.sg_list = sges.data();
+  wr.num_sge = static_cast<int>(sges.size());
+  ibv_recv_wr* bad = nullptr;
+  return ibv_post_recv(qp, &wr, &bad);
+}
+
+ibv_send_wr VerbsTest::Wr(std::uint64_t id, ibv_wr_opcode opcode) {
+  ibv_send_wr wr{};
+  wr.wr_id = id;
+  wr.opcode = opcode;
+  wr.send_flags = IBV_SEND_SIGNALED;
+  return wr;
+}
+
+std::vector<ibv_wc> VerbsTest::Wait(ibv_cq* cq, std::size_t count) {
+  std::vector<ibv_wc> all(count);
+  std::size_t have = 0;
+  for (const auto until = Clock::now() + kPatience; have < count && Clock::now() < until;) {
+    const int got = ibv_poll_cq(cq, static_cast<int>(count - have), &all[have]);
+    if (got < 0) break;
+    have += static_cast<std::size_t>(got);
+  }
+  EXPECT_EQ(count, have);
+  all.resize(have);
+  return all;
+}
+
+bool VerbsTest::HasEvent() const {
+  pollfd readable{context_->async_fd, POLLIN, 0};
+  return poll(&readable, 1, 0) == 1;
+}
+
+std::optional<ibv_async_event> VerbsTest::NextEvent() {
+  pollfd readable{context_->async_fd, POLLIN, 0};
+  constexpr int kPatienceMs = 20000;
+  if (poll(&readable, 1, kPatienceMs) != 1) return std::nullopt;
+  ibv_async_event event{};
+  if (ibv_get_async_event(context_, &event) != 0) return std::nullopt;
+  ibv_ack_async_event(&event);
+  return event;
+}
+
+}  // namespace oxmem::nex
