@@ -139,6 +139,7 @@ class Engine {
   UniqueFd wake_;
   std::vector<UniqueFd> listeners_;
   std::vector<UniqueFd> datagram_fds_;  // one for each address, then the multicast ones
+  std::mutex datagrams_mutex_;          // held from receiving to delivery, which keeps their order
   std::mutex groups_mutex_;             // guards the next two; may be taken under a qp->mutex
   std::map<Gid, std::vector<Qp*>> groups_;
   bool multicast_open_ = false;

@@ -113,6 +113,7 @@ void Engine::DeliverDatagrams(Qp* qp) {
 
 void Engine::ReceiveDatagrams(std::size_t socket) {
   std::array<std::byte, kDatagramHeaderBytes + kMaxDatagramBytes + 1> packet;
+  const std::lock_guard lock(datagrams_mutex_);
   for (int i = 0; i < 64; ++i) {
     const ssize_t got =
         recv(datagram_fds_[socket].get(), packet.data(), packet.size(), MSG_DONTWAIT);

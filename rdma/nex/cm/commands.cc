@@ -51,16 +51,34 @@ CmService ServiceOf(const rdma_ucm_create_id& command) {
   }
 }
 
-bool IsAny(const Gid& gid) {
-  static constexpr Gid kAny6{};
-  static constexpr Gid kAny4{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0};
-  return gid == kAny6 || gid == kAny4;
-}
-
 bool IsConfigured(const Gid& gid) {
   const auto& addresses = Library::Get()->config().addresses;
   return std::any_of(addresses.begin(), addresses.end(),
                      [&](const LocalAddress& address) { return address.gid == gid; });
+}
+
+bool IsV4(const Gid& gid) { return gid[0] == 0 && gid[10] == 0xff && gid[11] == 0xff; }
+
+// Loopback addresses where nex0 has none. As in the kernel, they stand for no device in particular
+// as a source, and for this host as a destination.
+bool IsForeignLoopback(const Gid& gid) {
+  static constexpr Gid kLoopback6{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return (gid == kLoopback6 || (IsV4(gid) && gid[12] == 127)) && !IsConfigured(gid);
+}
+
+bool IsAny(const Gid& gid) {
+  static constexpr Gid kAny6{};
+  static constexpr Gid kAny4{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0};
+  return gid == kAny6 || gid == kAny4 || IsForeignLoopback(gid);
+}
+
+// Where a program's destination is: itself, but for loopback addresses that nex0 has not.
+Gid Destination(const Gid& remote) {
+  if (!IsForeignLoopback(remote)) return remote;
+  for (const LocalAddress& address : Library::Get()->config().addresses) {
+    if (IsV4(address.gid) == IsV4(remote)) return address.gid;
+  }
+  return remote;
 }
 
 void SetPort(sockaddr_in6* address, std::uint16_t port) { address->sin6_port = htons(port); }
@@ -271,7 +289,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
   if (id == nullptr) return ENOENT;
   const int family = command.dst_addr.sin6_family;
   if (family != AF_INET && family != AF_INET6) return EAFNOSUPPORT;
-  const Gid remote = GidOf(command.dst_addr);
+  const Gid remote = Destination(GidOf(command.dst_addr));
   const bool bound = id->source.sin6_family != 0 && !IsAny(GidOf(id->source));
   Gid local{};
   bool found = true;
@@ -290,6 +308,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
     return 0;
   }
   id->destination = command.dst_addr;
+  SetGid(&id->destination, remote);
   const in_port_t port = id->source.sin6_port;
   id->source.sin6_family = static_cast<sa_family_t>(family);
   id->source.sin6_port = port;

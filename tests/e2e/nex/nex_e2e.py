@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Runs RDMA programs of the distribution under nexrun, both ends on this host.
+"""Runs RDMA programs of the distribution under nexrun, both ends on this host or over a wire.
 
 usage: nex_e2e.py NEXRUN CASE
 
-Every run has its own ports: NEX_PORT for nex0 and one for the program. Exits 77 when the program is
+A case that ends in .wire4 or .wire6 is a whole group of cases, run with the two ends in network
+namespaces of their own, over IPv4 or IPv6. Every run has its own ports: NEX_PORT for nex0 and one for the program. Exits 77 when the program is
 not installed, 1 with the output of both ends when a case fails.
 """
+import functools
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ import sys
 import time
 
 import nex_programs
+import places
 
 TIMEOUT_S = 240
 
@@ -34,31 +37,36 @@ def free_port(after):
 
 
 class Pair:
-    """A server and a client under nexrun."""
+    """A server and a client under nexrun, and the place where they are."""
 
-    def __init__(self, nexrun):
+    def __init__(self, nexrun, place=places.Host()):
         self.nexrun = nexrun
-        self.env = dict(os.environ, NEX_PORT=str(34000 + (os.getpid() * 7) % 20000), NEX_ADDR="127.0.0.1")
+        self.place = place
+        self.address = place.addresses["server"]  # of nex0
+        self.exchange = place.exchange  # where programs find each other without it
+        self.env = dict(os.environ, NEX_PORT=str(34000 + (os.getpid() * 7) % 20000))
         self.new_ports()
 
     def new_ports(self):
         """For a program that cannot listen again at once where one has just ended."""
         self.port = free_port(getattr(self, "port", 0) + 1)
 
-    def start(self, command):
+    def start(self, command, end="server"):
         if shutil.which(command[0]) is None:
             print(f"skipped: {command[0]} is not installed")
             sys.exit(77)
-        return subprocess.Popen([self.nexrun] + command, env=self.env, text=True, errors="replace",
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        env = {"NEX_ADDR": self.place.addresses[end], **self.env}
+        return subprocess.Popen(self.place.prefix(end) + [self.nexrun] + command, env=env, text=True,
+                                errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def wait_for_listener(self, server, port, kind="tcp"):
         """Until someone listens on the port; connecting would disturb a one-shot server."""
         deadline = time.monotonic() + 20
         wanted = f":{port:04X}"
         while time.monotonic() < deadline and server.poll() is None:
-            for name in (f"/proc/net/{kind}", f"/proc/net/{kind}6"):
-                with open(name) as table:
+            for name in (kind, f"{kind}6"):
+                # As the server sees it: it may be in another network namespace.
+                with open(f"/proc/{server.pid}/net/{name}") as table:
                     for line in table:
                         fields = line.split()
                         if fields[1].endswith(wanted) and fields[3] == ("0A" if kind == "tcp" else "07"):
@@ -71,7 +79,7 @@ class Pair:
         if not self.wait_for_listener(server, port or self.port):
             server.kill()
             raise AssertionError("the server does not listen:\n" + server.communicate()[0])
-        client = self.start(client_command)
+        client = self.start(client_command, "client")
         out = {}
         try:
             out["client"] = client.communicate(timeout=TIMEOUT_S)[0]
@@ -90,15 +98,19 @@ class Pair:
 
 def pingpong(pair, program, *options):
     common = [program, "-p", str(pair.port), *options]
-    out = pair.run(common, common + ["127.0.0.1"])
+    out = pair.run(common, common + [pair.exchange])
     for end in ("client", "server"):
         assert re.search(r"iters in|^success", out[end], re.M), out[end]
 
 
 def perftest(pair, program, *options):
     common = [program, "-p", str(pair.port), "-F", *options]
-    out = pair.run(common, common + ["127.0.0.1"])
+    out = pair.run(common, common + [pair.exchange])
     assert re.search(r"^ *\d+ +\d+ +[\d.]+", out["client"], re.M), out["client"]
+
+
+def perftest_cm(pair, program, *options):
+    perftest(pair, program, "-R", *options)
 
 
 def devices(pair):
@@ -184,11 +196,13 @@ def many_qps(pair):
 
 
 def manager(pair, server, client, port=None):
-    """Programs of librdmacm; {port} in a command is the port of this case."""
-    fill = lambda command: [word.replace("{port}", str(pair.port)) for word in command]
+    """Programs of librdmacm; {port} in a command is the port of this case, {address} the server's."""
+    fill = lambda command: [word.format(port=pair.port, address=pair.address) for word in command]
     pair.run(fill(server), fill(client), port)
 
 
+# The cases of each function, which run over the wire together.
+GROUPS = {}
 CASES = {
     "devices": devices,
     "bad_environment": bad_environment,
@@ -200,6 +214,21 @@ CASES = {
 
 def add(name, function, *arguments):
     CASES[name] = lambda pair: function(pair, *arguments)
+    GROUPS.setdefault(function.__name__, {})[name] = CASES[name]
+
+
+def over_the_wire(group, where, pair):
+    """The cases of a group between two namespaces, all of them, and then what failed."""
+    failed = []
+    for name, case in GROUPS[group].items():
+        place = places.make(where)
+        try:
+            case(Pair(pair.nexrun, place))
+        except AssertionError as error:
+            failed.append(f"{name}: {error}")
+        finally:
+            place.close()
+    assert not failed, "\n".join(failed)
 
 
 for kind in ("rc", "uc", "ud", "srq", "xsrq"):
@@ -226,23 +255,29 @@ for operation in ("write", "read"):
         add(f"same_host_{operation}_{kind}", same_host, f"ib_{operation}_{kind}")
 add("same_host_send_lat", same_host, "ib_send_lat")
 
-add("rping", manager, ["rping", "-s", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"],
-    ["rping", "-c", "-a", "127.0.0.1", "-p", "{port}", "-C", "5"])
+add("rping", manager, ["rping", "-s", "-a", "{address}", "-p", "{port}", "-C", "5"],
+    ["rping", "-c", "-a", "{address}", "-p", "{port}", "-C", "5"])
 add("ucmatose", manager, ["ucmatose", "-p", "{port}", "-c", "20"],
-    ["ucmatose", "-s", "127.0.0.1", "-p", "{port}", "-c", "20"])
+    ["ucmatose", "-s", "{address}", "-p", "{port}", "-c", "20"])
 add("rdma_client", manager, ["rdma_server", "-p", "{port}"],
-    ["rdma_client", "-s", "127.0.0.1", "-p", "{port}"])
+    ["rdma_client", "-s", "{address}", "-p", "{port}"])
 for program in ("rstream", "riostream"):
     for size in ("64", "65536"):
         custom = [program, "-p", "{port}", "-S", size, "-C", "10", "-I", "20"]
-        add(f"{program}_{size}", manager, custom, custom + ["-s", "127.0.0.1"])
+        add(f"{program}_{size}", manager, custom, custom + ["-s", "{address}"])
 add("rdma_xclient", manager, ["rdma_xserver", "-p", "{port}", "-c", "r"],
-    ["rdma_xclient", "-s", "127.0.0.1", "-p", "{port}", "-c", "r"])
+    ["rdma_xclient", "-s", "{address}", "-p", "{port}", "-c", "r"])
 
-add("ib_write_bw_cm", perftest, "ib_write_bw", "-R", "-n", "300")
-add("ib_send_lat_cm", perftest, "ib_send_lat", "-R", "-n", "300")
+add("ib_write_bw_cm", perftest_cm, "ib_write_bw", "-n", "300")
+add("ib_send_lat_cm", perftest_cm, "ib_send_lat", "-n", "300")
 
 CASES.update(nex_programs.CASES)
+GROUPS.update(nex_programs.GROUPS)
+for group in GROUPS.keys() - {"same_host"}:
+    for where in ("wire4", "wire6"):
+        # perftest of the distribution has no IPv6 with the connection manager.
+        if (group, where) != ("perftest_cm", "wire6"):
+            CASES[f"{group}.{where}"] = functools.partial(over_the_wire, group, where)
 
 
 def run_cases(cases):
@@ -250,9 +285,8 @@ def run_cases(cases):
     if case == "list":
         print("\n".join(cases))
         return 0
-    pair = Pair(nexrun)
     try:
-        cases[case](pair)
+        cases[case](Pair(nexrun))
     except AssertionError as error:
         print(f"{case}: {error}")
         return 1

@@ -2,15 +2,24 @@
 
 Each case takes the Pair of nex_e2e.py.
 """
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 
-CASES = {}
+CASES = {}   # on one host
+GROUPS = {}  # between two namespaces: the cases of each
 
 
-def case(name, *arguments):
+def case(name, *arguments, group=None, host=True):
     """Adds a case that calls the function below with these arguments."""
     def add(function):
-        CASES[name] = lambda pair: function(pair, *arguments)
+        if host:
+            CASES[name] = lambda pair: function(pair, *arguments)
+        if group:
+            GROUPS.setdefault(group, {})[name] = lambda pair: function(pair, *arguments)
         return function
     return add
 
@@ -25,7 +34,7 @@ def final_count(text):
 def ucx_perftest(pair, options):
     pair.new_ports()
     common = ["ucx_perftest", "-p", str(pair.port), *options]
-    out = pair.run(common, common + ["127.0.0.1"])
+    out = pair.run(common, common + [pair.exchange])
     count = int(options[options.index("-n") + 1])
     assert final_count(out["client"]) == count, out["client"]
     return out
@@ -49,8 +58,8 @@ UCT_RC = (["-t", "am_lat"], ["-t", "am_bw", "-s", "4000", "-D", "zcopy"], ["-t",
 UCT_UD = (["-t", "am_lat"], ["-t", "am_bw"], ["-t", "am_bw", "-s", "3000", "-D", "zcopy"])
 
 
-@case("ucx_uct_rc", "rc_verbs", UCT_RC)
-@case("ucx_uct_ud", "ud_verbs", UCT_UD)
+@case("ucx_uct_rc", "rc_verbs", UCT_RC, group="ucx")
+@case("ucx_uct_ud", "ud_verbs", UCT_UD, group="ucx")
 def uct(pair, transport, tests):
     for test in tests:
         ucx_perftest(pair, ["-d", "nex0:1", "-x", transport, "-w", "10", "-n", "300", *test])
@@ -62,9 +71,10 @@ UCP = (["-t", "tag_lat", "-s", "8"], ["-t", "tag_lat", "-s", "65536"], ["-t", "t
        ["-t", "ucp_cswap"], ["-t", "stream_bw", "-s", "100000"])
 
 
-@case("ucx_ucp_rc", "rc_v,self", "1", UCP)
+@case("ucx_ucp_rc", "rc_v,self", "1", UCP, group="ucx")
 @case("ucx_ucp_rc_tcp", "rc_v,self", "0", UCP)
-@case("ucx_ucp_ud", "ud_v,self", "1", [test for test in UCP if "4194304" not in test and "1048576" not in test])
+@case("ucx_ucp_ud", "ud_v,self", "1", [test for test in UCP if "4194304" not in test and "1048576" not in test],
+      group="ucx")
 def ucp(pair, transports, direct, tests):
     pair.env.update(UCX_TLS=transports, UCX_NET_DEVICES="nex0:1", NEX_DEBUG="1", NEX_DIRECT=direct)
     for test in tests:
@@ -73,3 +83,37 @@ def ucp(pair, transports, direct, tests):
         # The only network there is; a connection on it is how the data went.
         if transports.startswith("rc"):
             assert "connects to" in out["client"] + out["server"], out
+
+
+@case("open_mpi")
+def open_mpi(pair):
+    """Two ranks that compare every byte of their ping-pong, and the network was nex0."""
+    if shutil.which("mpicc") is None:
+        print("skipped: mpicc is not installed")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "mpi_pingpong")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mpi_pingpong.c")
+        subprocess.run(["mpicc", "-O1", "-o", program, source], check=True)
+        os.chmod(folder, 0o755)
+        for transports in ("rc_v,self", "rc_verbs,ud_verbs,self", "ud_v,self"):
+            pair.env.update(NEX_DEBUG="1")
+            run = pair.start(["mpirun", "-np", "2", "--allow-run-as-root", "--oversubscribe", "--mca", "plm", "isolated", "--mca", "pml", "ucx",
+                              "--mca", "btl", "^tcp,vader,sm,openib", "-x", f"UCX_TLS={transports}", program])
+            text = run.communicate(timeout=120)[0]
+            assert run.returncode == 0 and "every byte was right" in text, text
+            assert len(set(re.findall(r"nex\[(\d+)\]: listening", text))) == 2, text
+            assert transports == "ud_v,self" or "connects to" in text, text
+
+
+# The provider leaves loopback interfaces out whatever the device, so these need an address of another.
+@case("fi_pingpong_msg", "verbs", "msg", group="libfabric", host=False)
+@case("fi_pingpong_rdm", "verbs;ofi_rxm", "rdm", group="libfabric", host=False)
+@case("fi_pingpong_dgram", "verbs", "dgram", group="libfabric", host=False)
+@case("fi_pingpong_rxd", "verbs;ofi_rxd", "rdm", group="libfabric", host=False)
+def fi_pingpong(pair, provider, endpoint):
+    common = ["fi_pingpong", "-p", provider, "-e", endpoint, "-I", "100", "-c"]
+    out = pair.run(common + ["-B", str(pair.port)], common + ["-P", str(pair.port), pair.exchange])
+    for text in out.values():
+        lines = re.findall(r"^(\S+) +(\d+) +=(\d+) ", text, re.M)
+        assert len(lines) >= 4 and all(line[1:] == ("100", "100") for line in lines), out
