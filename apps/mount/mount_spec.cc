@@ -37,7 +37,8 @@ const char kMountOptionsHelp[] =
     "  keep=30s          time for another daemon to go on when this one dies; 0: none\n"
     "  timeout=30s       of a request, then EIO; 0 waits for ever\n"
     "  threads=1         reactors, each with a channel of its own\n"
-    "  spin=0            look for work this long before sleeping: 50us, or 1 for always\n"
+    "  spin=auto         look for work this long before sleeping: 50us, 0, 1 for always, or as it "
+    "pays\n"
     "  read_ahead=1M     of the page cache\n"
     "  stats=PATH        write the counters to this file as JSON, again and again\n"
     "  stats_interval=2s time between two writes\n"
@@ -119,7 +120,8 @@ absl::StatusOr<Duration> TimeOf(std::string_view key, const std::string& value) 
   return *time;
 }
 
-absl::StatusOr<Duration> SpinOf(const std::string& value) {
+absl::StatusOr<std::optional<Duration>> SpinOf(const std::string& value) {
+  if (value == "auto") return std::nullopt;
   if (value.empty() || value == "1") return Duration::Seconds(int64_t{3600} * 24 * 365);
   return TimeOf("spin", value);
 }

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "transport/base/clock.h"
@@ -46,7 +47,7 @@ struct MountOptions {
   mode_t umask = 022;
   Dax dax = Dax::kAuto;
   Duration timeout = Duration::Seconds(30);  // of a request, then EIO
-  Duration spin;                             // look for work this long before sleeping; 0: never
+  std::optional<Duration> spin;  // look for work this long before sleeping; not said: as it pays
   uint64_t read_ahead_bytes = uint64_t{1} << 20;
 };
 

@@ -1,8 +1,6 @@
 #include "fs/fuse/reactor.h"
 
 #include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -26,11 +24,7 @@ namespace {
 // Registered memory is pinned, all of it; other memory is only taken when it is used.
 constexpr std::size_t kSlots = 64;
 constexpr std::size_t kRegisteredSlots = 32;
-constexpr std::size_t kLargestBurst = 32;
 constexpr Duration kHandOverPatience = Duration::Seconds(1);
-constexpr uint64_t kWake = ~uint64_t{0};
-constexpr uint64_t kRequests = kWake - 1;
-constexpr uint64_t kTimer = kWake - 2;  // other epoll numbers are those of volumes
 
 ssize_t WriteToKernel(int, iovec* pieces, int count, void* reactor) {
   return static_cast<Reactor*>(reactor)->WriteAnswer({pieces, static_cast<std::size_t>(count)});
@@ -39,12 +33,6 @@ ssize_t WriteToKernel(int, iovec* pieces, int count, void* reactor) {
 // libfuse wants it, and never calls it: requests are read by the reactor.
 ssize_t ReadFromKernel(int fd, void* buffer, std::size_t length, void*) {
   return read(fd, buffer, length);
-}
-
-void Pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#endif
 }
 
 }  // namespace
@@ -74,38 +62,11 @@ Reactor::Reactor(const MountOptions& options, FileTable* files,
       files_(files),
       volumes_(std::move(volumes)),
       slots_(std::move(slots)),
-      timer_(std::move(timer)) {}
+      timer_(std::move(timer)),
+      spin_(options.spin) {}
 
 Reactor::~Reactor() {
   if (session_ != nullptr) fuse_session_destroy(session_);
-}
-
-absl::Status Reactor::PrepareToWait() {
-  // Volumes that never need a wake-up leave nothing to wait for but requests: then the reactor
-  // waits in read itself and saves a system call for each.
-  blocking_ = options_.spin == Duration() &&
-              std::all_of(volumes_.begin(), volumes_.end(),
-                          [](const auto& volume) { return volume->event_fd() < 0; });
-  wake_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  epoll_fd_.Reset(epoll_create1(EPOLL_CLOEXEC));
-  if (!wake_fd_.valid() || !epoll_fd_.valid()) return ErrnoStatus(errno, "epoll");
-  epoll_event event{.events = EPOLLIN, .data = {.u64 = kWake}};
-  if (epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, wake_fd_.get(), &event) != 0) {
-    return ErrnoStatus(errno, "epoll_ctl");
-  }
-  // Looked at by nobody: that it ends the wait is enough.
-  event.data.u64 = kTimer;
-  if (epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, timer_.fd(), &event) != 0) {
-    return ErrnoStatus(errno, "epoll_ctl");
-  }
-  for (std::size_t i = 0; i < volumes_.size(); ++i) {
-    if (volumes_[i]->event_fd() < 0) continue;
-    event.data.u64 = i;
-    if (epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, volumes_[i]->event_fd(), &event) != 0) {
-      return ErrnoStatus(errno, absl::StrCat(volumes_[i]->name(), ": epoll_ctl"));
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Reactor::MakeSession(const std::vector<std::string>& arguments) {
@@ -126,10 +87,8 @@ absl::Status Reactor::Attach(int fuse_fd) {
   if (error != 0) return ErrnoStatus(-error, "libfuse: custom I/O");
   fuse_fd_ = fuse_fd;
   // Whoever had the descriptor before us may have set it otherwise.
-  const int flags = fcntl(fuse_fd, F_GETFL) & ~O_NONBLOCK;
-  if (fcntl(fuse_fd, F_SETFL, flags | (blocking_ ? 0 : O_NONBLOCK)) != 0) {
-    return ErrnoStatus(errno, "/dev/fuse");
-  }
+  read_waits_ = !blocking_;
+  LetReadWait(blocking_);
   if (!blocking_) WatchRequests(true);
   return absl::OkStatus();
 }
@@ -172,6 +131,7 @@ Reactor::Received Reactor::Receive() {
     slots_->Return(slot);
     switch (errno) {
       case ENOENT:  // taken back by its process before we got it: there may be another
+        received_at_ = Now();
         return Received::kRequest;
       case EAGAIN:
       case EINTR:
@@ -184,6 +144,7 @@ Reactor::Received Reactor::Receive() {
         return Received::kUnmounted;
     }
   }
+  received_at_ = Now();
   Dispatch(*slot, static_cast<std::size_t>(bytes));
   return Received::kRequest;
 }
@@ -210,118 +171,6 @@ void Reactor::Dispatch(RequestSlot& slot, std::size_t bytes) {
   // Answered already, unless a handler took the slot for an operation.
   if (current_ != nullptr && header.opcode != FUSE_INIT) slots_->Return(current_);
   current_ = nullptr;
-}
-
-bool Reactor::ReceiveSome() {
-  bool received = false;
-  for (std::size_t count = 0; count < burst_; ++count) {
-    switch (Receive()) {
-      case Received::kRequest:
-        received = true;
-        break;
-      case Received::kNothing:
-        requests_ready_ = false;
-        burst_ = std::max<std::size_t>(count, 1);
-        return received;
-      case Received::kUnmounted:
-        unmounted_ = true;
-        return received;
-    }
-  }
-  burst_ = std::min(burst_ * 2, kLargestBurst);
-  return received;
-}
-
-bool Reactor::PollVolumes() {
-  bool moved = false;
-  for (auto& volume : volumes_) moved |= volume->Poll();
-  return moved;
-}
-
-void Reactor::Run() {
-  if (blocking_) RunBlocking();
-  if (!blocking_) RunPolling();
-  if (leave_.load(std::memory_order_relaxed) && !unmounted_) HandOver();
-  FinishWaiting();
-}
-
-void Reactor::RunBlocking() {
-  while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
-    if (Receive() == Received::kUnmounted) unmounted_ = true;
-    while (!waiting_.empty() && PollVolumes()) {
-    }
-    if (!waiting_.empty()) {
-      StopBlocking();
-      return;
-    }
-  }
-}
-
-// Volumes that take their time without having an event of their own, as a delay does: the next
-// request must not wait for this one.
-void Reactor::StopBlocking() {
-  blocking_ = false;
-  const int flags = fcntl(fuse_fd_, F_GETFL);
-  OXMEM_CHECK(fcntl(fuse_fd_, F_SETFL, flags | O_NONBLOCK) == 0);
-}
-
-void Reactor::RunPolling() {
-  Instant last_move = Now();
-  requests_ready_ = true;
-  while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
-    bool moved = requests_ready_ && ReceiveSome();
-    if (PollVolumes()) {
-      moved = true;
-      // Whoever got an answer may have another question.
-      requests_ready_ = true;
-    }
-    if (!waiting_.empty()) ExpireOverdue(Now());
-    if (moved) {
-      last_move = options_.spin == Duration() ? last_move : Now();
-      continue;
-    }
-    if (options_.spin != Duration() && Now() - last_move < options_.spin) {
-      requests_ready_ = true;
-      Pause();
-      continue;
-    }
-    bool armed = true;
-    for (auto& volume : volumes_) armed &= volume->Arm();
-    if (armed) Sleep();
-  }
-}
-
-Instant Reactor::NextDeadline() const {
-  Instant next = waiting_.empty() ? Instant::Never() : waiting_.front()->deadline;
-  for (const auto& volume : volumes_) next = std::min(next, volume->next_deadline());
-  return next;
-}
-
-void Reactor::Sleep(Instant latest) {
-  WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
-  timer_.Set(Now(), std::min(NextDeadline(), latest));
-  std::array<epoll_event, 16> events;
-  stats_.sleeps.Increment();
-  const int count = epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), -1);
-  for (int i = 0; i < count; ++i) {
-    const uint64_t what = events[static_cast<std::size_t>(i)].data.u64;
-    if (what == kRequests) {
-      requests_ready_ = true;
-    } else if (what == kWake) {
-      uint64_t ignored = 0;
-      (void)!read(wake_fd_.get(), &ignored, sizeof ignored);
-      TakeForwardedInterrupts();
-    }
-  }
-}
-
-void Reactor::WatchRequests(bool on) {
-  if (on == requests_watched_) return;
-  requests_watched_ = on;
-  // Exclusive: one request is to wake one of the reactors.
-  epoll_event event{.events = EPOLLIN | EPOLLEXCLUSIVE, .data = {.u64 = kRequests}};
-  OXMEM_CHECK(epoll_ctl(epoll_fd_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fuse_fd_, &event) ==
-              0);
 }
 
 void Reactor::FinishWaiting() {

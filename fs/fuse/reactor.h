@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/fuse/file_table.h"
+#include "fs/fuse/idle_spin.h"
 #include "fs/fuse/init_reply.h"
 #include "fs/fuse/libfuse.h"
 #include "fs/fuse/mount_options.h"
@@ -100,7 +101,8 @@ class Reactor final : private IoListener {
   bool PollVolumes();
   // Until something has to be waited for besides requests.
   void RunBlocking();
-  void StopBlocking();
+  // Whether a read of /dev/fuse waits for a request.
+  void LetReadWait(bool wait);
   void RunPolling();
   void FinishWaiting();
   void HandOver();
@@ -131,6 +133,9 @@ class Reactor final : private IoListener {
   UniqueFd wake_fd_;
   LazyTimer timer_;
   std::atomic<bool> blocking_{false};  // until the first operation that does not end in Start
+  bool read_waits_ = false;            // not while it looks for requests instead
+  IdleSpin spin_;
+  Instant received_at_;  // the last request
 
   const InitReply* init_reply_ = nullptr;  // while FUSE_INIT is being answered
   bool answer_init_ = false;

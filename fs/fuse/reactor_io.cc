@@ -75,7 +75,8 @@ void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t 
   slot.file = file;
   slot.Prepare(kind, offset, length, buffer, this);
   slot.issued_at_deadline = 0;
-  slot.deadline = options_.timeout == Duration() ? Instant::Never() : Now() + options_.timeout;
+  slot.deadline =
+      options_.timeout == Duration() ? Instant::Never() : received_at_ + options_.timeout;
   waiting_.PushBack(slot);
   volumes_[file]->Start(slot);
 }

@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -27,7 +28,7 @@ struct Mode {
   Dax dax;
   Over over;
   std::size_t reactors;
-  Duration spin;
+  std::optional<Duration> spin;
   FileMode expected;
 };
 
@@ -37,7 +38,9 @@ const Mode kModes[] = {
     {"DirectChannel", Dax::kNever, Over::kChannel, 1, {}, FileMode::kDirect},
     {"PageCache", Dax::kAuto, Over::kAwkwardChannel, 1, {}, FileMode::kPageCache},
     {"DirectAwkward", Dax::kNever, Over::kAwkwardChannel, 1, {}, FileMode::kDirect},
-    {"TwoReactors", Dax::kNever, Over::kChannel, 2, {}, FileMode::kDirect},
+    {"TwoReactors", Dax::kNever, Over::kMappedMemory, 2, {}, FileMode::kDirect},
+    {"Sleeping", Dax::kNever, Over::kMappedMemory, 1, Duration(), FileMode::kDirect},
+    {"SleepingAwkward", Dax::kNever, Over::kAwkwardChannel, 1, Duration(), FileMode::kDirect},
     {"Spinning", Dax::kNever, Over::kChannel, 1, Duration::Microseconds(200), FileMode::kDirect},
 };
 
