@@ -1,6 +1,7 @@
 #include "apps/serve/tloe_endpoint.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -187,6 +188,9 @@ void TloeEndpoint::Serve() {
       spin_until = after + options_.spin;
     } else if (after >= spin_until) {
       Sleep(after, link_check);
+    } else {
+      // Whoever waits for this processor may be the one who has the next frame for us.
+      sched_yield();
     }
     now = Now();
     if (now < link_check) continue;
