@@ -3,9 +3,11 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +32,18 @@
 
 namespace oxmem::apps {
 namespace {
+
+// Of memory of this process a channel costs nothing, and several threads copy faster; only one of
+// them reads requests (fs/fuse/lead.h). Elsewhere every thread is one more connection to a node.
+constexpr std::size_t kMostUnasked = 4;
+
+std::size_t ReactorCount(const MountSpec& spec) {
+  if (spec.threads.has_value()) return *spec.threads;
+  for (const transport::Source& source : spec.sources) {
+    if (source.scheme != "mem") return 1;
+  }
+  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMostUnasked);
+}
 
 // A mount, and what the main thread does beside its reactors.
 class MountService {
@@ -103,13 +117,14 @@ absl::Status MountService::OpenVolumes(
                            SourceOpener::Create(source, kept.has_value() ? &*kept : nullptr));
     openers_.push_back(std::move(opener));
   }
-  for (std::size_t reactor = 0; reactor < spec_.threads; ++reactor) {
+  const std::size_t reactors = ReactorCount(spec_);
+  for (std::size_t reactor = 0; reactor < reactors; ++reactor) {
     volumes.emplace_back();
     for (std::size_t file = 0; file < openers_.size(); ++file) {
       OXMEM_ASSIGN_OR_RETURN(auto volume, OpenVolume(*openers_[file], file));
-      if (spec_.threads > 1 && volume->info().block_bytes > 1) {
+      if (reactors > 1 && volume->info().block_bytes > 1) {
         return absl::InvalidArgumentError(
-            absl::StrCat("threads=", spec_.threads, ": ", volume->name(),
+            absl::StrCat("threads=", reactors, ": ", volume->name(),
                          " takes only aligned requests, and two "
                          "threads could change one block at once; use threads=1"));
       }

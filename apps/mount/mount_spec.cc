@@ -36,7 +36,7 @@ const char kMountOptionsHelp[] =
     "  dax=never         every read and write goes to the region\n"
     "  keep=30s          time for another daemon to go on when this one dies; 0: none\n"
     "  timeout=30s       of a request, then EIO; 0 waits for ever\n"
-    "  threads=1         reactors, each with a channel of its own\n"
+    "  threads=auto      reactors, each with a channel of its own; auto: up to 4 for mem:, else 1\n"
     "  spin=auto         look for work this long before sleeping: 50us, 0, 1 for always, or as it "
     "pays\n"
     "  read_ahead=1M     of the page cache\n"
@@ -78,6 +78,12 @@ absl::StatusOr<uint64_t> NumberOf(std::string_view key, const std::string& value
     return Wrong(key, absl::StrCat("\"", value, "\" is not a number from ", least, " to ", most));
   }
   return *number;
+}
+
+absl::StatusOr<std::optional<std::size_t>> ThreadsOf(const std::string& value) {
+  if (value == "auto") return std::nullopt;
+  OXMEM_ASSIGN_OR_RETURN(const uint64_t threads, NumberOf("threads", value, 1, kMostThreads));
+  return threads;
 }
 
 absl::StatusOr<uid_t> UserOf(const std::string& value) {
@@ -160,7 +166,7 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
   } else if (key == "timeout") {
     OXMEM_ASSIGN_OR_RETURN(options.timeout, TimeOf(key, value));
   } else if (key == "threads") {
-    OXMEM_ASSIGN_OR_RETURN(spec.threads, NumberOf(key, value, 1, kMostThreads));
+    OXMEM_ASSIGN_OR_RETURN(spec.threads, ThreadsOf(value));
   } else if (key == "spin") {
     OXMEM_ASSIGN_OR_RETURN(options.spin, SpinOf(value));
   } else if (key == "read_ahead") {

@@ -18,7 +18,7 @@ struct MountSpec {
   std::vector<transport::Source> sources;
   std::vector<fs::MountFile> files;  // one for each source
   fs::MountOptions options;
-  std::size_t threads = 1;
+  std::optional<std::size_t> threads;  // reactors; not said: see ReactorCount
   std::string stats_file;
   Duration stats_interval = Duration::Seconds(2);
   std::string prometheus;  // HOST:PORT; empty: none

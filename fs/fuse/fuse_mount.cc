@@ -180,7 +180,7 @@ absl::Status FuseMount::Start() {
     for (auto& other : reactors_) {
       if (other != reactor) peers.push_back(other.get());
     }
-    reactor->SetPeers(std::move(peers));
+    reactor->SetPeers(std::move(peers), &lead_);
   }
   running_ = reactors_.size();
   if (taken_over_) AskAgain();

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/fuse/file_table.h"
+#include "fs/fuse/lead.h"
 #include "fs/fuse/mount_options.h"
 #include "fs/fuse/mount_record.h"
 #include "fs/fuse/reactor.h"
@@ -95,6 +96,7 @@ class FuseMount {
 
   MountOptions options_;
   std::unique_ptr<FileTable> files_;
+  Lead lead_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::thread> threads_;
   std::atomic<std::size_t> running_{0};

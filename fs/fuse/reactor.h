@@ -15,6 +15,7 @@
 #include "fs/fuse/file_table.h"
 #include "fs/fuse/idle_spin.h"
 #include "fs/fuse/init_reply.h"
+#include "fs/fuse/lead.h"
 #include "fs/fuse/libfuse.h"
 #include "fs/fuse/mount_options.h"
 #include "fs/fuse/reactor_stats.h"
@@ -57,8 +58,12 @@ class Reactor final : private IoListener {
   // What the kernel was told, or would have been.
   const std::vector<std::byte>& init_answer() const { return init_answer_; }
 
-  // The others of the mount, for interrupts of requests that this one does not have.
-  void SetPeers(std::vector<Reactor*> peers) { peers_ = std::move(peers); }
+  // The others of the mount, for interrupts of requests that this one does not have, and what they
+  // share, which outlives them.
+  void SetPeers(std::vector<Reactor*> peers, Lead* lead) {
+    peers_ = std::move(peers);
+    lead_ = lead;
+  }
 
   // Until the mount is gone or Stop. Ends with the volumes closed and nothing under way.
   void Run();
@@ -101,6 +106,7 @@ class Reactor final : private IoListener {
   bool PollVolumes();
   // Until something has to be waited for besides requests.
   void RunBlocking();
+  void PassLead();
   // Whether a read of /dev/fuse waits for a request.
   void LetReadWait(bool wait);
   void RunPolling();
@@ -154,6 +160,9 @@ class Reactor final : private IoListener {
   ReactorStats stats_;
 
   std::vector<Reactor*> peers_;
+  Lead* lead_ = nullptr;
+  bool leads_ = false;
+  bool last_was_long_ = false;  // the last operation that was started
   Mutex mutex_;
   std::vector<uint64_t> forwarded_ ABSL_GUARDED_BY(mutex_);
 };

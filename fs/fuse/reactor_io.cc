@@ -18,6 +18,9 @@
 namespace oxmem::fs {
 namespace {
 
+// Copying this takes longer than waking another reactor.
+constexpr uint64_t kLongCopyBytes = uint64_t{128} << 10;
+
 const char* KindName(IoKind kind) {
   switch (kind) {
     case IoKind::kRead:
@@ -78,6 +81,8 @@ void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t 
   slot.deadline =
       options_.timeout == Duration() ? Instant::Never() : received_at_ + options_.timeout;
   waiting_.PushBack(slot);
+  last_was_long_ = length >= kLongCopyBytes;
+  if (last_was_long_) PassLead();
   volumes_[file]->Start(slot);
 }
 
@@ -160,6 +165,7 @@ void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {
   }
   if (!from_kernel) return;
   for (Reactor* peer : peers_) {
+    if (peer->waits_in_read()) continue;  // has nothing under way
     {
       MutexLock lock(&peer->mutex_);
       peer->forwarded_.push_back(unique);

@@ -82,6 +82,7 @@ bool Reactor::PollVolumes() {
 
 void Reactor::Run() {
   if (blocking_) RunBlocking();
+  PassLead();
   if (!blocking_) RunPolling();
   if (leave_.load(std::memory_order_relaxed) && !unmounted_) HandOver();
   FinishWaiting();
@@ -91,7 +92,14 @@ void Reactor::RunBlocking() {
   Instant now = Now();
   Instant idle_since = now;
   while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
-    LetReadWait(now - idle_since >= spin_.length());
+    if (!leads_ && !last_was_long_) {
+      lead_->Take();
+      leads_ = true;
+      now = Now();
+      idle_since = now;
+      continue;
+    }
+    LetReadWait(!leads_ || now - idle_since >= spin_.length());
     switch (Receive()) {
       case Received::kUnmounted:
         unmounted_ = true;
@@ -116,6 +124,11 @@ void Reactor::RunBlocking() {
     now = Now();
     idle_since = now;
   }
+}
+
+void Reactor::PassLead() {
+  if (leads_) lead_->Pass();
+  leads_ = false;
 }
 
 void Reactor::LetReadWait(bool wait) {
