@@ -3,6 +3,7 @@
 
 Run under nexrun with the interpreter pyverbs is installed for. Exits 77 without pyverbs.
 """
+import os
 import sys
 import time
 
@@ -80,7 +81,8 @@ def main():
     collect(cq, 3 * len(qps))
     each = (resident_kib() - before) / len(qps)
     print(f"{len(qps)} queue pairs, {each:.1f} KiB each with their rings")
-    assert each <= LIMIT_KIB, each
+    # A sanitizer keeps memory of its own for every object.
+    assert each <= LIMIT_KIB or "asan" in os.environ.get("LD_PRELOAD", ""), each
     # What was destroyed can be made again.
     for qp in qps:
         qp.close()

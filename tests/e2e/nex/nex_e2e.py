@@ -6,6 +6,9 @@ usage: nex_e2e.py NEXRUN CASE
 A case that ends in .wire4 or .wire6 is a whole group of cases, run with the two ends in network
 namespaces of their own, over IPv4 or IPv6. Every run has its own ports: NEX_PORT for nex0 and one for the program. Exits 77 when the program is
 not installed, 1 with the output of both ends when a case fails.
+
+NEX_SANITIZER is the runtime of the address sanitizer that the library was built with, to be preloaded
+beside it; any report fails the case.
 """
 import functools
 import os
@@ -15,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import nex_programs
@@ -285,11 +289,22 @@ def run_cases(cases):
     if case == "list":
         print("\n".join(cases))
         return 0
-    try:
-        cases[case](Pair(nexrun))
-    except AssertionError as error:
-        print(f"{case}: {error}")
-        return 1
+    runtime = os.environ.pop("NEX_SANITIZER", "")
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o1777)  # some cases run as other users
+        if runtime:
+            # What the programs lose themselves is not our business.
+            options = [os.environ.get("ASAN_OPTIONS", ""), "detect_leaks=0", "verify_asan_link_order=0",
+                       f"log_path={directory}/report"]
+            os.environ.update(LD_PRELOAD=runtime, ASAN_OPTIONS=":".join(options))
+        try:
+            cases[case](Pair(nexrun))
+            for name in os.listdir(directory):
+                with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as report:
+                    raise AssertionError(report.read())
+        except AssertionError as error:
+            print(f"{case}: {error}")
+            return 1
     return 0
 
 
