@@ -201,7 +201,8 @@ class Load(MountTest):
         for _ in range(5):
             use()
         self.assertEqual(usage()[0], fds)
-        self.assertLess(usage()[1], pages + 512)
+        if not oxmem_e2e.SANITIZED:  # which keeps what was freed, and looks for leaks itself
+            self.assertLess(usage()[1], pages + 512)
 
 
 class Places(MountTest):

@@ -1,6 +1,9 @@
 // ibv_modify_qp: the state machine that programs drive, and what each step means here.
 #include <errno.h>
 
+#include <cstring>
+#include <type_traits>
+
 #include "rdma/nex/debug.h"
 #include "rdma/nex/library.h"
 #include "rdma/nex/qp/transitions.h"
@@ -20,17 +23,27 @@ Duration PeerTimeout(const ibv_qp_attr& attributes, ibv_qp_type type) {
 
 bool Within(int mask, int flag, bool good) { return (mask & flag) == 0 || good; }
 
+// What a program left in a field, which for one that the mask does not name, or of a program that
+// is wrong, need not be a value of its type.
+template <typename Enum>
+std::underlying_type_t<Enum> NumberIn(const Enum& field) {
+  std::underlying_type_t<Enum> number;
+  std::memcpy(&number, &field, sizeof number);
+  return number;
+}
+
 int CheckValues(const Qp& qp, const ibv_qp_attr& a, int mask, const Config& config) {
   bool good = Within(mask, IBV_QP_PORT, a.port_num == 1);
   good = good && Within(mask, IBV_QP_PKEY_INDEX, a.pkey_index == 0);
-  good = good && Within(mask, IBV_QP_PATH_MTU, a.path_mtu >= 1 && a.path_mtu <= 5);
+  const auto mtu = NumberIn(a.path_mtu);
+  good = good && Within(mask, IBV_QP_PATH_MTU, mtu >= IBV_MTU_256 && mtu <= IBV_MTU_4096);
   good = good && Within(mask, IBV_QP_TIMEOUT, a.timeout < 32);
   good = good && Within(mask, IBV_QP_RETRY_CNT, a.retry_cnt < 8);
   good = good && Within(mask, IBV_QP_RNR_RETRY, a.rnr_retry < 8);
   good = good && Within(mask, IBV_QP_MIN_RNR_TIMER, a.min_rnr_timer < 32);
   good = good && Within(mask, IBV_QP_MAX_QP_RD_ATOMIC, a.max_rd_atomic <= kMaxReadsPerQp);
   good = good && Within(mask, IBV_QP_MAX_DEST_RD_ATOMIC, a.max_dest_rd_atomic <= kMaxReadsPerQp);
-  good = good && Within(mask, IBV_QP_CUR_STATE, a.cur_qp_state == qp.state.load());
+  good = good && Within(mask, IBV_QP_CUR_STATE, NumberIn(a.cur_qp_state) == qp.state.load());
   good = good &&
          Within(mask, IBV_QP_AV,
                 a.ah_attr.is_global == 0 || a.ah_attr.grh.sgid_index < config.addresses.size());
@@ -86,6 +99,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
   const QpLock lock(engine, qp);
   if (!Usable(qp, "ibv_modify_qp")) return EINVAL;
   const ibv_qp_state from = qp->state;
+  if ((mask & IBV_QP_STATE) != 0 && NumberIn(attributes->qp_state) > IBV_QPS_ERR) return EINVAL;
   const ibv_qp_state to = (mask & IBV_QP_STATE) != 0 ? attributes->qp_state : from;
   if ((mask & IBV_QP_ALT_PATH) != 0 || (mask & IBV_QP_RATE_LIMIT) != 0) return EOPNOTSUPP;
   if (!TransitionAllowed(qp->init.qp_type, from, to, mask)) return EINVAL;
