@@ -22,6 +22,7 @@
 #include "apps/mount/mount_run.h"
 #include "apps/mount/mount_succession.h"
 #include "fs/fuse/mount_point.h"
+#include "spdlog/sinks/dist_sink.h"
 #include "spdlog/sinks/syslog_sink.h"
 #include "transport/base/log.h"
 #include "transport/base/status.h"
@@ -44,13 +45,26 @@ int ServeHere(const std::string& program, const MountSpec& spec) {
   return status.ok() ? kExitDone : Fail(program, status);
 }
 
+// Where the process logs to, in one piece that can be exchanged while threads log; the logger
+// itself cannot be.
+using LogPlace = std::shared_ptr<spdlog::sinks::dist_sink_mt>;
+
+// To be called before any thread is started.
+LogPlace MakeLogMovable() {
+  const std::shared_ptr<spdlog::logger> before = spdlog::default_logger();
+  auto place = std::make_shared<spdlog::sinks::dist_sink_mt>(before->sinks());
+  auto logger = std::make_shared<spdlog::logger>(before->name(), place);
+  logger->set_level(before->level());
+  logger->flush_on(before->flush_level());
+  spdlog::set_default_logger(std::move(logger));
+  return place;
+}
+
 // A process in the background keeps no terminal, no directory and no pipe of who started it; what
 // it has to say goes to the system's log.
-void LeaveTheTerminal() {
-  auto logger = std::make_shared<spdlog::logger>(
-      "oxmem", std::make_shared<spdlog::sinks::syslog_sink_mt>("oxmem", LOG_PID, LOG_DAEMON, true));
-  logger->set_level(spdlog::default_logger()->level());
-  spdlog::set_default_logger(std::move(logger));
+void LeaveTheTerminal(const LogPlace& log) {
+  log->set_sinks(
+      {std::make_shared<spdlog::sinks::syslog_sink_mt>("oxmem", LOG_PID, LOG_DAEMON, true)});
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
   // Nothing to be done about a root directory that cannot be entered.
@@ -68,7 +82,7 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
                 const KeeperPlan& plan) {
   setsid();
   prctl(PR_SET_NAME, "oxmem");
-  LeaveTheTerminal();
+  LeaveTheTerminal(MakeLogMovable());
   // Where relative paths of the first process began.
   (void)!chdir(directory.c_str());
   ServePlan next{.keeper = plan, .predecessor = std::move(keeper)};
@@ -80,6 +94,7 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
 
 [[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
   setsid();
+  const LogPlace log = MakeLogMovable();
   bool ready = false;
   ServePlan plan;
   plan.keeper.patience = spec.keep.value_or(kKeep);
@@ -90,7 +105,7 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
   };
   const absl::Status status = ServeMount(spec, std::move(plan), [&](const std::string& text) {
     ready = true;
-    LeaveTheTerminal();
+    LeaveTheTerminal(log);
     Report(report.get(), kExitDone, text);
     report.Reset();
   });

@@ -4,7 +4,7 @@ Everything dies with the test, also when it is killed: a namespace lives as long
 holds it, and every process gets SIGKILL when its parent ends. Names inside a namespace are nobody
 else's, so tests run beside each other.
 
-Each test file is run by ctest as: FILE.py --oxmem PATH [--sanitized] [unittest arguments]
+Each test file is run by ctest as: FILE.py --oxmem PATH [--sanitized SANITIZERS] [unittest arguments]
 """
 import ctypes
 import glob
@@ -21,7 +21,7 @@ import time
 import unittest
 
 OXMEM = None
-SANITIZED = False
+SANITIZED = ""  # "address,undefined", "thread"
 SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # As the presets give them to every test; each report goes to a file beside the test's.
 SANITIZER_OPTIONS = {name: os.environ.get(name, "")
@@ -235,13 +235,14 @@ def main():
     global OXMEM, SANITIZED
     arguments = sys.argv[1:]
     if "--oxmem" not in arguments:
-        sys.exit("usage: --oxmem PATH [--sanitized] [unittest arguments]")
+        sys.exit("usage: --oxmem PATH [--sanitized SANITIZERS] [unittest arguments]")
     at = arguments.index("--oxmem")
     OXMEM = os.path.abspath(arguments[at + 1])
     del arguments[at:at + 2]
     if "--sanitized" in arguments:
-        arguments.remove("--sanitized")
-        SANITIZED = True
+        at = arguments.index("--sanitized")
+        SANITIZED = arguments[at + 1]
+        del arguments[at:at + 2]
     if reason := why_no_namespaces():
         print(f"skipped: {reason}")
         sys.exit(SKIPPED)
