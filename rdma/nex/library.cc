@@ -14,7 +14,9 @@ namespace {
 
 // The one global object of the library: a preloaded library has no other place to start from.
 std::atomic<Library*> current{nullptr};
-std::mutex* creation = new std::mutex;
+// Ready before any constructor ran: those of other libraries may look at files, or ask for devices.
+constinit std::mutex first_creation;
+constinit std::mutex* creation = &first_creation;
 
 std::atomic<const ibv_device*> devices[8];  // of this process and, after forks, of its parents
 

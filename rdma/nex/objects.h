@@ -33,6 +33,8 @@ struct Context {
   std::atomic<bool> inherited{false};  // from the parent of a fork
   std::unique_ptr<EventQueue<ibv_async_event>> events;
   std::atomic<int> users{0};  // objects made from it
+  UniqueFd command;           // what programs know as its descriptor, and contexts may share
+  ino_t file = 0;             // of the descriptor
   verbs_context verbs{};
 
   static Context* From(ibv_context* context) {
@@ -46,7 +48,8 @@ struct Pd {
   static constexpr const char* kKind = "protection domain";
   std::atomic<bool> alive{false};
   std::uint32_t domain = 0;
-  Pd* parent = nullptr;  // of a parent domain
+  Pd* parent = nullptr;  // of a parent domain, or one that is imported
+  bool imported = false;
   std::atomic<int> users{0};
 };
 
@@ -57,6 +60,7 @@ struct Mr {
   Region* region = nullptr;
   std::uint32_t access = 0;
   std::uint64_t first = 0;
+  bool imported = false;
 };
 
 struct Mw {

@@ -492,7 +492,7 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
     case IBV_QPS_RTS:
       a.qp_attr_mask |= IBV_QP_SQ_PSN;
       if (id->datagram()) break;
-      a.timeout = 14;
+      a.timeout = id->ack_timeout;
       a.retry_cnt = active ? id->own.retry_count : id->peer.retry_count;
       a.rnr_retry = active ? id->own.rnr_retry_count : id->peer.rnr_retry_count;
       a.max_rd_atomic = active ? id->own.initiator_depth : id->peer.responder_resources;
@@ -511,8 +511,17 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
 }
 
 int CmManager::SetOption(const rdma_ucm_set_option& command) {
-  if (Find(command.id) == nullptr) return ENOENT;
-  if (command.level == RDMA_OPTION_ID && command.optname <= RDMA_OPTION_ID_ACK_TIMEOUT) return 0;
+  Id* id = Find(command.id);
+  if (id == nullptr) return ENOENT;
+  if (command.level == RDMA_OPTION_ID && command.optname == RDMA_OPTION_ID_ACK_TIMEOUT) {
+    std::uint8_t timeout;
+    if (command.optlen != sizeof timeout) return EINVAL;
+    std::memcpy(&timeout, reinterpret_cast<const void*>(command.optval), sizeof timeout);
+    if (timeout > 31) return EINVAL;
+    id->ack_timeout = timeout;
+    return 0;
+  }
+  if (command.level == RDMA_OPTION_ID && command.optname < RDMA_OPTION_ID_ACK_TIMEOUT) return 0;
   if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) return 0;
   return ENOSYS;
 }

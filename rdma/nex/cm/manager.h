@@ -91,6 +91,7 @@ class CmManager {
     sockaddr_in6 source{};
     sockaddr_in6 destination{};
     bool reuse = false;
+    std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};
     rdma_ucm_conn_param peer{};
     std::uint32_t reported = 0;

@@ -80,8 +80,10 @@ NEX_EXPORT int ibv_get_device_index(ibv_device* device) {
   return nex::IsOurs(device) ? nex::kDeviceIndex : NEX_REAL(ibv_get_device_index)(device);
 }
 
-NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
-  if (!nex::IsOurs(device)) return NEX_REAL(ibv_open_device)(device);
+namespace {
+
+// A context with the descriptor of another one, or with one of its own.
+ibv_context* NewContext(int command_fd) {
   nex::Library* library = nex::Library::Get();
   if (library == nullptr) return nullptr;
   if (const int error = library->StartEngine(); error != 0) {
@@ -98,12 +100,25 @@ NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
   nex::FillContextOperations(&context->verbs);
   ibv_context& base = context->verbs.context;
   base.device = library->device();
-  base.cmd_fd = -1;
   base.async_fd = context->events->fd();
   base.num_comp_vectors = 1;
   pthread_mutex_init(&base.mutex, nullptr);
+  if (command_fd >= 0) {
+    nex::AdoptCommandFile(context, command_fd);
+  } else if (const int error = nex::NewCommandFile(context); error != 0) {
+    context->events.reset();
+    library->objects().contexts.Give(context);
+    errno = error;
+    return nullptr;
+  }
   context->alive = true;
   return &base;
+}
+
+}  // namespace
+
+NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
+  return nex::IsOurs(device) ? NewContext(-1) : NEX_REAL(ibv_open_device)(device);
 }
 
 NEX_EXPORT int ibv_close_device(ibv_context* context) {
@@ -115,6 +130,7 @@ NEX_EXPORT int ibv_close_device(ibv_context* context) {
   // Objects that are left over go with the process, as with a device; they still point here.
   if (own->users.load() != 0) return 0;
   own->events.reset();
+  own->command.Reset();
   nex::Library::Get()->objects().contexts.Give(own);
   return 0;
 }
@@ -204,4 +220,9 @@ NEX_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* at
   return Fail(EOPNOTSUPP);  // there is no Ethernet under nex0
 }
 
-NEX_EXPORT ibv_context* ibv_import_device(int fd) { return NEX_REAL(ibv_import_device)(fd); }
+NEX_EXPORT ibv_context* ibv_import_device(int fd) {
+  if (nex::Library::Get() == nullptr || !nex::IsCommandFile(fd)) {
+    return NEX_REAL(ibv_import_device)(fd);
+  }
+  return NewContext(fd);
+}

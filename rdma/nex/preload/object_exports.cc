@@ -225,17 +225,50 @@ NEX_EXPORT int ibv_destroy_qp(ibv_qp* qp) {
   return Ours(qp) ? nex::DestroyQp(qp) : NEX_REAL(ibv_destroy_qp)(qp);
 }
 
+// Options of a connection that vendors agree on among themselves: there are none, as on other
+// devices without.
 NEX_EXPORT int ibv_query_ece(ibv_qp* qp, ibv_ece* ece) {
   NEX_NULL_CODE(qp);
-  if (!Ours(qp)) return NEX_REAL(ibv_query_ece)(qp, ece);
-  *ece = {};  // no vendor: nothing to negotiate
-  return 0;
+  return Ours(qp) ? EOPNOTSUPP : NEX_REAL(ibv_query_ece)(qp, ece);
 }
 
 NEX_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
   NEX_NULL_CODE(qp);
-  if (!Ours(qp)) return NEX_REAL(ibv_set_ece)(qp, ece);
-  return ece->vendor_id == 0 && ece->comp_mask == 0 ? 0 : EOPNOTSUPP;
+  return Ours(qp) ? EOPNOTSUPP : NEX_REAL(ibv_set_ece)(qp, ece);
+}
+
+NEX_EXPORT ibv_pd* ibv_import_pd(ibv_context* context, std::uint32_t handle) {
+  NEX_NULL_POINTER(context);
+  return nex::IsOurs(context) ? nex::ImportPd(context, handle)
+                              : NEX_REAL(ibv_import_pd)(context, handle);
+}
+
+NEX_EXPORT void ibv_unimport_pd(ibv_pd* pd) {
+  if (pd == nullptr) return;
+  if (Ours(pd)) {
+    nex::UnimportPd(pd);
+  } else {
+    NEX_REAL(ibv_unimport_pd)(pd);
+  }
+}
+
+NEX_EXPORT ibv_mr* ibv_import_mr(ibv_pd* pd, std::uint32_t handle) {
+  NEX_NULL_POINTER(pd);
+  return Ours(pd) ? nex::ImportMr(pd, handle) : NEX_REAL(ibv_import_mr)(pd, handle);
+}
+
+NEX_EXPORT void ibv_unimport_mr(ibv_mr* mr) {
+  if (mr == nullptr) return;
+  if (Ours(mr)) {
+    nex::UnimportMr(mr);
+  } else {
+    NEX_REAL(ibv_unimport_mr)(mr);
+  }
+}
+
+NEX_EXPORT ibv_dm* ibv_import_dm(ibv_context* context, std::uint32_t handle) {
+  NEX_NULL_POINTER(context);
+  return nex::IsOurs(context) ? Null(EOPNOTSUPP) : NEX_REAL(ibv_import_dm)(context, handle);
 }
 
 NEX_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attributes) {

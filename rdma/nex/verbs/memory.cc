@@ -68,7 +68,7 @@ ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* att
 
 int DeallocPd(ibv_pd* handle) {
   Pd* pd = From(handle);
-  if (!Usable(pd, "ibv_dealloc_pd")) return EINVAL;
+  if (!Usable(pd, "ibv_dealloc_pd") || pd->imported) return EINVAL;
   if (pd->users.load() != 0) return EBUSY;
   pd->alive = false;
   if (pd->parent != nullptr) pd->parent->users.fetch_sub(1);
@@ -115,7 +115,7 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
   };
   constexpr int kKnown =
       IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_PD | IBV_REREG_MR_CHANGE_ACCESS;
-  if (!Usable(mr, "ibv_rereg_mr")) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  if (!Usable(mr, "ibv_rereg_mr") || mr->imported) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if (flags == 0 || (flags & ~kKnown) != 0) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
   if (moves && (length == 0 || address == nullptr)) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
@@ -149,7 +149,7 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
 
 int DeregMr(ibv_mr* handle) {
   Mr* mr = From(handle);
-  if (!Usable(mr, "ibv_dereg_mr")) return EINVAL;
+  if (!Usable(mr, "ibv_dereg_mr") || mr->imported) return EINVAL;
   if (!Library::Get()->regions().Remove(mr->region)) return EBUSY;
   mr->alive = false;
   From(handle->pd)->users.fetch_sub(1);

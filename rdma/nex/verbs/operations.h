@@ -42,6 +42,15 @@ ibv_mw* AllocMw(ibv_pd* pd, ibv_mw_type type);
 int DeallocMw(ibv_mw* mw);
 int BindMw(ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind);
 
+// verbs/import.cc
+int NewCommandFile(Context* context);  // 0 or an errno
+bool IsCommandFile(int fd);            // of a context of this process
+void AdoptCommandFile(Context* context, int fd);
+ibv_pd* ImportPd(ibv_context* context, std::uint32_t handle);
+void UnimportPd(ibv_pd* pd);
+ibv_mr* ImportMr(ibv_pd* pd, std::uint32_t handle);
+void UnimportMr(ibv_mr* mr);
+
 // verbs/srq.cc
 ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes);
 ibv_srq* CreateSrqEx(ibv_context* context, ibv_srq_init_attr_ex* attributes);

@@ -67,14 +67,17 @@ class Pair:
         """Until someone listens on the port; connecting would disturb a one-shot server."""
         deadline = time.monotonic() + 20
         wanted = f":{port:04X}"
+        state = "0A" if kind == "tcp" else "07"
         while time.monotonic() < deadline and server.poll() is None:
-            for name in (kind, f"{kind}6"):
-                # As the server sees it: it may be in another network namespace.
-                with open(f"/proc/{server.pid}/net/{name}") as table:
-                    for line in table:
-                        fields = line.split()
-                        if fields[1].endswith(wanted) and fields[3] == ("0A" if kind == "tcp" else "07"):
-                            return True
+            try:
+                for name in (kind, f"{kind}6"):
+                    # As the server sees it: it may be in another network namespace.
+                    with open(f"/proc/{server.pid}/net/{name}") as table:
+                        fields = [line.split() for line in table]
+                    if any(line[1].endswith(wanted) and line[3] == state for line in fields):
+                        return True
+            except OSError:
+                continue  # it has just ended
             time.sleep(0.01)
         return False
 

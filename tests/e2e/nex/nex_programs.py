@@ -2,6 +2,7 @@
 
 Each case takes the Pair of nex_e2e.py.
 """
+import gzip
 import os
 import re
 import shutil
@@ -117,3 +118,39 @@ def fi_pingpong(pair, provider, endpoint):
     for text in out.values():
         lines = re.findall(r"^(\S+) +(\d+) +=(\d+) ", text, re.M)
         assert len(lines) >= 4 and all(line[1:] == ("100", "100") for line in lines), out
+
+
+PYVERBS_TESTS = "/usr/share/doc/rdma-core/tests"
+# Why tests of pyverbs may be left out: vendors' devices, and what nex0 does not have (docs/nex.md).
+PYVERBS_SKIPS = re.compile(r"MLX5|EFA|cuda|PCI device|[Rr]aw Packet|QP type 8|Device memory|dmabuf|ODP|huge pages|"
+                           r"Extended CQ is not|Extended QP is not|All gid indices|Converting timestamp|"
+                           r"flow|Flow|[Tt]ag [Mm]atching|atomic write|flush|Flush|DM ", re.I)
+PYVERBS_PASSES = 112  # with rdma-core 44
+
+
+@case("pyverbs")
+def pyverbs(pair):
+    """The whole suite of rdma-core, by the interpreter its package is for."""
+    if not os.path.exists(os.path.join(PYVERBS_TESTS, "run_tests.py")):
+        print("skipped: the tests of python3-pyverbs are not installed")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        tests = os.path.join(folder, "tests")
+        os.mkdir(tests)
+        for name in os.listdir(PYVERBS_TESTS):
+            source = os.path.join(PYVERBS_TESTS, name)
+            if os.path.isdir(source):
+                continue
+            with (gzip.open if name.endswith(".gz") else open)(source, "rb") as file:
+                text = file.read()
+            with open(os.path.join(tests, name.removesuffix(".gz")), "wb") as file:
+                file.write(text)
+        run = pair.start(["/usr/bin/python3", os.path.join(tests, "run_tests.py"), "--dev", "nex0", "-v"])
+        text = run.communicate(timeout=240)[0]
+    summary = re.search(r"^Ran (\d+) tests.*^OK \(skipped=(\d+)\)", text, re.M | re.S)
+    assert run.returncode == 0 and summary, text
+    unexpected = [why for why in re.findall(r"skipped ['\"](.*)['\"]$", text, re.M) if not PYVERBS_SKIPS.search(why)]
+    assert not unexpected, unexpected
+    passed = int(summary.group(1)) - int(summary.group(2))
+    print(f"{passed} passed")
+    assert passed >= PYVERBS_PASSES, text
