@@ -79,8 +79,6 @@ LINES = [
     Line("mem: 4 KiB random write, depth 16", "mem", WRITE_4K_DEPTH16, NULL, 0.9),
     Line("mem: 1 MiB sequential read", "mem", READ_1M, NULL, 0.9),
     Line("mem: 1 MiB sequential write", "mem", WRITE_1M, NULL, 0.9),
-    Line("mem: 1 MiB sequential read, threads=2", "mem 2 threads", READ_1M, NULL, 0.9),
-    Line("mem: 1 MiB sequential write, threads=2", "mem 2 threads", WRITE_1M, NULL, 0.9),
     Line("dax: 4 KiB pread beside tmpfs", "dax", PREAD_4K, ["tmpfs"], 1 / 1.3),
     Line("dax: 4 KiB pread beside nbdfuse", "dax", PREAD_4K, [("nbdfuse", READ_4K_DEPTH1)], 15),
     Line("dax: mmap random read beside tmpfs", "dax", MMAP_4K, ["tmpfs"], 1 / 1.3),
