@@ -59,7 +59,9 @@ void Engine::Deliver(Qp* qp) {
   if (machine.TakeSelfFailed()) {
     NEX_DEBUG(1, "queue pair 0x%x failed", qp->handle()->qp_num);
     EnterError(qp);
-    if (machine.TakeAccessError()) PushQpEvent(qp, IBV_EVENT_QP_ACCESS_ERR);
+    if (machine.TakeAccessError()) {
+      PushQpEvent(qp, machine.access_refused() ? IBV_EVENT_QP_ACCESS_ERR : IBV_EVENT_QP_REQ_ERR);
+    }
   }
 }
 

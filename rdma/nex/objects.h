@@ -142,6 +142,7 @@ class QpReceives : public ReceiveSource {
  public:
   QpReceives(Qp* qp, ReceiveQueue* queue, Srq* shared) : qp_(qp), queue_(queue), shared_(shared) {}
   bool Take(ReceiveWork* work) override;
+  std::uint32_t Await() override { return queue_->Await(qp_); }
   std::uint32_t domain() const override { return queue_->domain(); }
   ReceiveQueue* queue() const { return queue_; }
   Srq* shared() const { return shared_; }

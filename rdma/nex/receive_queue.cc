@@ -22,7 +22,7 @@ int ReceiveQueue::Post(const ibv_recv_wr& wr, std::vector<Waiter>* waiters) {
   entries_[slot] = {wr.wr_id, wr.num_sge};
   std::copy_n(wr.sg_list, wr.num_sge, &sges_[slot * static_cast<std::size_t>(max_sges_)]);
   ++count_;
-  if (!waiters_.empty()) {
+  if (!waiters_.empty() && count_ >= wanted_) {
     waiters->insert(waiters->end(), waiters_.begin(), waiters_.end());
     waiters_.clear();
   }
@@ -33,10 +33,7 @@ bool ReceiveQueue::Take(ReceiveWork* work, Waiter waiter, bool* limit_reached) {
   const std::lock_guard lock(mutex_);
   *limit_reached = false;
   if (count_ == 0) {
-    if (waiter != nullptr &&
-        std::find(waiters_.begin(), waiters_.end(), waiter) == waiters_.end()) {
-      waiters_.push_back(waiter);
-    }
+    if (waiter != nullptr) RememberLocked(waiter, 1);
     return false;
   }
   const Entry& entry = entries_[head_];
@@ -52,6 +49,20 @@ bool ReceiveQueue::Take(ReceiveWork* work, Waiter waiter, bool* limit_reached) {
     *limit_reached = true;
   }
   return true;
+}
+
+void ReceiveQueue::RememberLocked(Waiter waiter, std::uint32_t until) {
+  wanted_ = waiters_.empty() ? until : std::min(wanted_, until);
+  if (std::find(waiters_.begin(), waiters_.end(), waiter) == waiters_.end()) {
+    waiters_.push_back(waiter);
+  }
+}
+
+std::uint32_t ReceiveQueue::Await(Waiter waiter) {
+  const std::lock_guard lock(mutex_);
+  const std::uint32_t few = depth_ / 4;
+  if (count_ == 0 || count_ < few) RememberLocked(waiter, count_ == 0 ? 1 : few);
+  return count_;
 }
 
 void ReceiveQueue::Forget(Waiter waiter) {

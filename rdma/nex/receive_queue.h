@@ -10,7 +10,8 @@
 namespace oxmem::nex {
 
 // A bounded queue of posted receives, of one queue pair or shared by many. Thread-safe. `Waiter`
-// handles are remembered when the queue was found empty and handed out at the next post.
+// handles are remembered when the queue was found empty, or nearly so, and handed out when that
+// changes.
 class ReceiveQueue {
  public:
   using Waiter = void*;
@@ -23,6 +24,9 @@ class ReceiveQueue {
   // False when empty; `waiter` (not nullptr) is then remembered. *limit_reached: the queue has
   // just fallen below its limit, which is thereby disarmed.
   bool Take(ReceiveWork* work, Waiter waiter, bool* limit_reached);
+  // How many are posted. Fewer than a quarter of the depth: `waiter` is remembered until there are
+  // so many, or, when there are none, until there is one.
+  std::uint32_t Await(Waiter waiter);
   void Forget(Waiter waiter);
   void Clear();
   // For good: gives back its memory; nothing can be posted or taken any more.
@@ -51,7 +55,10 @@ class ReceiveQueue {
   std::vector<ibv_sge> sges_;
   std::uint32_t head_ = 0;
   std::uint32_t count_ = 0;
+  void RememberLocked(Waiter waiter, std::uint32_t until);
+
   std::vector<Waiter> waiters_;
+  std::uint32_t wanted_ = 0;  // posted receives at which the waiters are handed out
 };
 
 }  // namespace oxmem::nex

@@ -16,7 +16,7 @@ T Take(ByteReader& reader) {
   return *reader.ReadBigEndian<T>();
 }
 
-bool KnownType(std::uint8_t type) { return (type >= 1 && type <= 8) || (type >= 32 && type <= 37); }
+bool KnownType(std::uint8_t type) { return (type >= 1 && type <= 8) || (type >= 32 && type <= 38); }
 
 bool LengthFits(const FrameHeader& header) {
   switch (header.type) {
@@ -35,6 +35,7 @@ bool LengthFits(const FrameHeader& header) {
     case FrameType::kReceiverNotReady:
     case FrameType::kReceiverReady:
     case FrameType::kAtomicResponse:
+    case FrameType::kCredits:
       return header.length == 0;
   }
   return false;

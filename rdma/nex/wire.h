@@ -17,7 +17,7 @@ namespace oxmem::nex {
 inline constexpr std::size_t kHeaderBytes = 48;
 inline constexpr std::size_t kGreetingBytes = 64;
 inline constexpr std::size_t kDatagramHeaderBytes = 64;
-inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint16_t kWireVersion = 2;
 inline constexpr std::uint32_t kMaxMessageBytes = 1u << 30;
 
 enum class FrameType : std::uint8_t {
@@ -37,6 +37,7 @@ enum class FrameType : std::uint8_t {
   kReceiverReady = 35,
   kReadResponse = 36,
   kAtomicResponse = 37,
+  kCredits = 38,  // answers nothing
 };
 
 bool IsRequest(FrameType type);
@@ -57,7 +58,7 @@ struct FrameHeader {
   std::uint32_t sequence = 0;   // message number of the request this is or answers
   std::uint32_t length = 0;     // payload bytes; for kRead the bytes asked for
   std::uint32_t immediate = 0;  // immediate data, or the key to invalidate
-  std::uint32_t key = 0;
+  std::uint32_t key = 0;        // of the remote memory; in most answers the credit limit
   std::uint32_t srq_number = 0;
   std::uint64_t address = 0;
   std::uint64_t operand = 0;  // compare or add; for kAtomicResponse the value found

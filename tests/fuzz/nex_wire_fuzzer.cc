@@ -32,6 +32,7 @@ class OneReceive : public ReceiveSource {
     work->sges[0] = sge_;
     return taken_++ < 4;
   }
+  std::uint32_t Await() override { return 4; }
   std::uint32_t domain() const override { return 1; }
 
  private:

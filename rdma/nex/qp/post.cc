@@ -32,6 +32,11 @@ bool OpcodeFits(ibv_wr_opcode opcode, bool reliable) {
   }
 }
 
+bool TakesReceive(ibv_wr_opcode opcode) {
+  return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM ||
+         opcode == IBV_WR_SEND_WITH_INV || opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
+}
+
 bool IsAtomic(ibv_wr_opcode opcode) {
   return opcode == IBV_WR_ATOMIC_CMP_AND_SWP || opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
 }
@@ -96,6 +101,9 @@ int Requester::Post(const ibv_send_wr& wr, const BindWork* bind) {
     return 0;
   }
   ++next_sequence_;
+  work.takes_receive = TakesReceive(wr.opcode);
+  work.receive = next_receive_;
+  if (work.takes_receive) ++next_receive_;
   work.copied = (wr.send_flags & IBV_SEND_INLINE) != 0;
   for (int i = 0; i < wr.num_sge; ++i) {
     const ibv_sge& sge = wr.sg_list[i];

@@ -73,6 +73,7 @@ void QueuePair::Reset() {
 void QueuePair::Attach() {
   attached_ = true;
   peer_deadline_ = Instant::Never();
+  responder_.OnAttached();
 }
 
 void QueuePair::Detach(Instant) {
@@ -114,8 +115,8 @@ bool QueuePair::OnHeader(Instant now) {
   const auto header = DecodeHeader(std::span<const std::byte, kHeaderBytes>(header_));
   header_have_ = 0;
   if (!header) return false;
-  peer_seen_ = true;
   const bool request = IsRequest(header->type);
+  if (request) peer_seen_ = true;
   const Verdict verdict =
       request ? responder_.OnRequest(*header) : requester_.OnResponse(*header, now);
   payload_done_ = 0;

@@ -90,6 +90,7 @@ class QueuePair {
   bool TakeSelfFailed() { return std::exchange(self_failed_, false); }
   // The peer did something it may not (for the asynchronous event); once.
   bool TakeAccessError() { return std::exchange(access_error_, false); }
+  bool access_refused() const { return responder_.denied_access(); }
   // True once, after the first message of the peer.
   bool TakePeerSeen() { return peer_seen_ && !std::exchange(peer_told_, true); }
   Duration peer_timeout() const { return parameters_.peer_timeout; }

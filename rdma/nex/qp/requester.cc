@@ -18,6 +18,8 @@ bool IsLocal(const SendWork& work) {
   return work.opcode == IBV_WR_LOCAL_INV || work.opcode == IBV_WR_BIND_MW;
 }
 
+constexpr std::uint8_t kEndlessRetries = 7;
+
 bool IsAnswered(const SendWork& work) { return IsRead(work) || IsAtomic(work); }
 
 FrameType TypeOf(ibv_wr_opcode opcode) {
@@ -115,6 +117,13 @@ void Requester::RunLocal(SendWork* work) {
   }
 }
 
+bool Requester::Starves() const {
+  const SendWork& work = ring_.At(cursor_);
+  if (!limited_ || !work.takes_receive) return false;
+  if (static_cast<std::int32_t>(work.receive - credit_limit_) < 0) return false;
+  return limits_.rnr_retries == kEndlessRetries || sent_ != acked_;
+}
+
 bool Requester::Stage(OutFrame* frame) {
   while (!failed_ && !waiting_ && cursor_ != ring_.tail()) {
     SendWork& work = ring_.At(cursor_);
@@ -122,6 +131,7 @@ bool Requester::Stage(OutFrame* frame) {
     if (reads_ > 0 && (work.fenced || (IsAnswered(work) && reads_ >= limits_.max_reads))) {
       return false;
     }
+    if (Starves()) return false;
     if (IsLocal(work)) {
       if (!work.local_done) RunLocal(&work);
       if (work.error == IBV_WC_SUCCESS) ++cursor_;
@@ -240,9 +250,10 @@ void Requester::GoBack() {
 }
 
 Verdict Requester::OnResponse(const FrameHeader& header, Instant now) {
-  if (header.sequence - acked_ >= sent_ - acked_ && header.type != FrameType::kReceiverReady) {
-    return Verdict::kViolation;
-  }
+  const bool answers =
+      header.type != FrameType::kReceiverReady && header.type != FrameType::kCredits;
+  if (answers && header.sequence - acked_ >= sent_ - acked_) return Verdict::kViolation;
+  TakeCredits(header);
   switch (header.type) {
     case FrameType::kAck:
       if (!AcknowledgeBefore(header.sequence + 1)) return Verdict::kViolation;
@@ -258,11 +269,13 @@ Verdict Requester::OnResponse(const FrameHeader& header, Instant now) {
       if (!rnr_counting_) rnr_left_ = limits_.rnr_retries;
       rnr_counting_ = true;
       rnr_delay_ = RnrDelay(static_cast<std::uint8_t>(header.detail));
-      deadline_ = limits_.rnr_retries == 7 ? Instant::Never() : now + rnr_delay_;
+      deadline_ = limits_.rnr_retries == kEndlessRetries ? Instant::Never() : now + rnr_delay_;
       return Verdict::kContinue;
     case FrameType::kReceiverReady:
       waiting_ = false;
       return Verdict::kContinue;
+    case FrameType::kCredits:
+      return identity_.reliable ? Verdict::kContinue : Verdict::kViolation;
     case FrameType::kReadResponse:
       return OnReadResponse(header);
     case FrameType::kAtomicResponse:
@@ -270,6 +283,14 @@ Verdict Requester::OnResponse(const FrameHeader& header, Instant now) {
     default:
       return Verdict::kViolation;
   }
+}
+
+void Requester::TakeCredits(const FrameHeader& header) {
+  if (header.type == FrameType::kCredits) limited_ = true;
+  const bool tells = header.type == FrameType::kCredits || header.type == FrameType::kAck ||
+                     header.type == FrameType::kReceiverReady;
+  if (!limited_ || !tells) return;
+  if (static_cast<std::int32_t>(header.key - credit_limit_) > 0) credit_limit_ = header.key;
 }
 
 Verdict Requester::OnNak(const FrameHeader& header) {
@@ -355,8 +376,8 @@ void Requester::Flush() {
 void Requester::Reset() {
   ring_.Clear();
   cursor_ = ring_.tail();
-  next_sequence_ = sent_ = acked_ = reads_ = 0;
-  waiting_ = rnr_counting_ = rewound_ = failed_ = false;
+  next_sequence_ = sent_ = acked_ = reads_ = next_receive_ = credit_limit_ = 0;
+  waiting_ = rnr_counting_ = rewound_ = failed_ = limited_ = false;
 }
 
 void Requester::CompleteUnreliable() {

@@ -17,6 +17,10 @@ namespace oxmem::nex {
 //   posted --stage--> on the wire --ack, response--> completed
 //      ^                  |
 //      +--receiver-not-ready (go back, wait for ready or count retries)
+//
+// A peer that gives credits says how many messages it has receives for; what has none waits here.
+// With finite retries one such message goes out when nothing else is under way, so that it fails
+// as it would on a device.
 class Requester {
  public:
   struct Limits {
@@ -43,7 +47,7 @@ class Requester {
   // Writes the next request frame, if one may go out now. After a local error nothing does;
   // the caller looks at failed() afterwards.
   bool Stage(OutFrame* frame);
-  bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_; }
+  bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_ && !Starves(); }
   // Few and small requests wait to be staged while enough answers are on their way that do not
   // depend on what the peer's program does.
   bool may_hold() const;
@@ -80,6 +84,8 @@ class Requester {
   bool AcknowledgeBefore(std::uint32_t sequence);
   void GoBack();
   void Complete(const SendWork& work, ibv_wc_status status);
+  bool Starves() const;  // the next request has to wait for a receive of the peer
+  void TakeCredits(const FrameHeader& header);
   Verdict OnNak(const FrameHeader& header);
   Verdict OnReadResponse(const FrameHeader& header);
   Verdict OnAtomicResponse(const FrameHeader& header);
@@ -94,6 +100,9 @@ class Requester {
   std::uint32_t sent_ = 0;           // sequence after the last one staged
   std::uint32_t acked_ = 0;          // first sequence that is not answered
   std::uint32_t reads_ = 0;          // outstanding reads and atomics
+  std::uint32_t next_receive_ = 0;   // for the next posted request that uses one
+  std::uint32_t credit_limit_ = 0;   // the first of these for which the peer has none
+  bool limited_ = false;             // the peer gives credits
   Payload response_payload_;
   bool waiting_ = false;  // the receiver was not ready
   std::uint8_t rnr_left_ = 0;

@@ -3,6 +3,7 @@
 #include <endian.h>
 
 #include <atomic>
+#include <utility>
 
 #include "transport/base/check.h"
 
@@ -71,6 +72,11 @@ Verdict Responder::TakeReceive(bool* taken) {
   }
   if (source_ != nullptr && source_->Take(&work_)) {
     *taken = has_work_ = true;
+    ++receives_used_;
+    // The peer has to stop now, unless there is more to count on.
+    if (gives_credits() && receives_used_ == credits_told_ && source_->Await() > 0) {
+      credits_due_ = true;
+    }
     return Verdict::kContinue;
   }
   drop_current_ = true;
@@ -86,7 +92,16 @@ Verdict Responder::TakeReceive(bool* taken) {
   return Verdict::kDrain;
 }
 
+void Responder::OnAttached() { credits_due_ = gives_credits(); }
+
+std::uint32_t Responder::CreditLimit() {
+  credits_due_ = false;
+  credits_told_ = receives_used_ + receives_->Await();
+  return credits_told_;
+}
+
 void Responder::OnReceiveAvailable() {
+  credits_due_ = gives_credits();
   if (!waits_for_receive()) return;
   Answer answer;
   answer.header.type = FrameType::kReceiverReady;
@@ -105,6 +120,7 @@ Verdict Responder::Deny(NakCode code) {
   Acknowledged();
   Push(answer);
   denied_ = true;
+  denied_access_ = code == NakCode::kRemoteAccess;
   return Verdict::kFailed;
 }
 
@@ -152,11 +168,11 @@ bool Responder::RemotePayload(std::uint64_t address, std::uint32_t key, std::uin
               .access = access,
               .domain = domain,
               .qpn = identity_.qpn};
-  if ((access_ & access) != access) return false;
   return CheckPayload(*regions_, payload_, length) == MapResult::kOk;
 }
 
 Verdict Responder::OnWrite() {
+  if ((access_ & IBV_ACCESS_REMOTE_WRITE) == 0) return Deny(NakCode::kInvalidRequest);
   if (!RemotePayload(current_.address, current_.key, current_.length, IBV_ACCESS_REMOTE_WRITE)) {
     return Deny(NakCode::kRemoteAccess);
   }
@@ -168,6 +184,7 @@ Verdict Responder::OnWrite() {
 }
 
 Verdict Responder::OnRead() {
+  if ((access_ & IBV_ACCESS_REMOTE_READ) == 0) return Deny(NakCode::kInvalidRequest);
   if (!RemotePayload(current_.address, current_.key, current_.length, IBV_ACCESS_REMOTE_READ)) {
     return Deny(NakCode::kRemoteAccess);
   }
@@ -186,7 +203,7 @@ Verdict Responder::OnRead() {
 
 Verdict Responder::OnAtomic() {
   if ((current_.address & 7) != 0) return Deny(NakCode::kInvalidRequest);
-  if ((access_ & IBV_ACCESS_REMOTE_ATOMIC) == 0) return Deny(NakCode::kRemoteAccess);
+  if ((access_ & IBV_ACCESS_REMOTE_ATOMIC) == 0) return Deny(NakCode::kInvalidRequest);
   if (answers_tail_ - answers_head_ >= kMaxReads) return Deny(NakCode::kInvalidRequest);
   std::uint32_t domain;
   if (!FindDomain(&domain)) return Deny(NakCode::kInvalidRequest);
@@ -273,6 +290,7 @@ bool Responder::Stage(OutFrame* frame, bool acknowledge) {
   if (HasAnswers()) {
     const Answer& answer = answers_[answers_head_++ % kMaxAnswers];
     header = answer.header;
+    if (gives_credits() && header.type == FrameType::kReceiverReady) header.key = CreditLimit();
     if (answer.has_payload) {
       frame->own = answer.range;
       frame->length = header.length;
@@ -283,10 +301,17 @@ bool Responder::Stage(OutFrame* frame, bool acknowledge) {
                         .domain = answer.domain,
                         .qpn = identity_.qpn};
     }
-  } else if (ack_due_ && acknowledge) {
-    header.type = FrameType::kAck;
-    header.sequence = ack_;
-    Acknowledged();
+  } else if (ack_due() && acknowledge) {
+    // The peer learns from the first frame of its own that there are credits at all.
+    const bool first = gives_credits() && !std::exchange(credits_announced_, true);
+    if (first || !ack_due_) {
+      header.type = FrameType::kCredits;
+    } else {
+      header.type = FrameType::kAck;
+      header.sequence = ack_;
+      Acknowledged();
+    }
+    if (gives_credits()) header.key = CreditLimit();
   } else {
     return false;
   }
@@ -304,6 +329,8 @@ void Responder::Reset() {
   expected_ = ack_ = 0;
   Acknowledged();
   discarding_ = ready_sent_ = denied_ = has_work_ = drop_current_ = false;
+  credits_due_ = credits_announced_ = denied_access_ = false;
+  receives_used_ = credits_told_ = 0;
   DropAnswers();
 }
 

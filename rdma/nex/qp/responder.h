@@ -30,14 +30,16 @@ class Responder {
   Verdict OnRequestPayload();  // all of it is placed (or drained)
   Verdict OnPayloadRefused();  // its memory is no longer registered
 
-  // A receive was posted while the peer waits for one.
+  // The peer is there: it learns how many receives it may count on.
+  void OnAttached();
+  // What Await of the receives, or a Take that found none, was waiting for.
   void OnReceiveAvailable();
   bool waits_for_receive() const { return discarding_ && !ready_sent_; }
 
   // Writes the next answer. Acknowledgements go out only with `acknowledge`.
   bool Stage(OutFrame* frame, bool acknowledge);
   bool HasAnswers() const { return answers_head_ != answers_tail_; }
-  bool ack_due() const { return ack_due_; }
+  bool ack_due() const { return ack_due_ || credits_due_; }
   bool ack_urgent() const { return unacked_ >= kAckEvery || unacked_bytes_ >= kAckBytes; }
 
   // A message is half received into a receive request: it completes with this status.
@@ -45,6 +47,7 @@ class Responder {
   void DropAnswers();
   void Reset();
   bool denied() const { return denied_; }  // a NAK is on its way to the peer
+  bool denied_access() const { return denied_access_; }
 
  private:
   struct Answer {
@@ -68,6 +71,11 @@ class Responder {
   Verdict OnRead();
   Verdict OnAtomic();
   void CompleteReceive(ibv_wc_status status);
+  // The peer may send as many messages as receives were used and are posted.
+  std::uint32_t CreditLimit();
+  bool gives_credits() const {
+    return identity_.reliable && !identity_.shared_receives && identity_.type == IBV_QPT_RC;
+  }
 
   const QpIdentity identity_;
   RegionTable* const regions_;
@@ -85,6 +93,11 @@ class Responder {
   bool discarding_ = false;  // until the peer comes back to expected_
   bool ready_sent_ = false;
   bool denied_ = false;
+  bool denied_access_ = false;  // for a key, an address or a range; else the request made no sense
+  std::uint32_t receives_used_ = 0;
+  std::uint32_t credits_told_ = 0;
+  bool credits_due_ = false;
+  bool credits_announced_ = false;
 
   FrameHeader current_;
   ReceiveSource* source_ = nullptr;

@@ -20,6 +20,7 @@ struct SendWork {
   std::uint64_t swap = 0;
   std::uint32_t index = 0;     // in the ring
   std::uint32_t sequence = 0;  // on the wire; local operations have none of their own
+  std::uint32_t receive = 0;   // of the requests that use a receive of the peer
   std::uint32_t length = 0;
   std::uint32_t key = 0;        // remote key, or the key to bind
   std::uint32_t immediate = 0;  // as on the wire, or the key to invalidate
@@ -31,6 +32,7 @@ struct SendWork {
   bool fenced = false;
   bool copied = false;  // the payload lies in the ring's copy area
   bool local_done = false;
+  bool takes_receive = false;
   int sge_count = 0;
   ibv_sge* sges = nullptr;
   std::byte* copy = nullptr;

@@ -36,6 +36,8 @@ class ReceiveSource {
   virtual ~ReceiveSource() = default;
   // False when there is none; the queue then tells its waiter when that changes.
   virtual bool Take(ReceiveWork* work) = 0;
+  // How many are posted. While these are few, the queue tells its waiter when there are more.
+  virtual std::uint32_t Await() = 0;
   // The protection domain of the queue.
   virtual std::uint32_t domain() const = 0;
 };

@@ -22,6 +22,7 @@ class ListReceives : public ReceiveSource {
     works.pop_front();
     return true;
   }
+  std::uint32_t Await() override { return static_cast<std::uint32_t>(works.size()); }
   std::uint32_t domain() const override { return 1; }
   std::deque<ReceiveWork> works;
 };

@@ -223,6 +223,40 @@ TEST_P(QueuePairSim, WithoutAReceiveTheSenderWaitsAndGoesOnWhenOneComes) {
   EXPECT_EQ(0, std::memcmp(a_.memory.data(), b_.memory.data(), 1000));
 }
 
+TEST_P(QueuePairSim, ASenderWaitsForReceivesInsteadOfSendingInVain) {
+  constexpr std::uint32_t kBytes = 5000;
+  loop_.Run();  // both know that there are no receives
+  const std::uint64_t before = b_.qp->bytes_in();
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    ASSERT_EQ(0, loop_.Send(0, Wr(i, IBV_WR_SEND), {loop_.Local(0, i * kBytes, kBytes)}));
+  }
+  loop_.Run();
+  EXPECT_EQ(before, b_.qp->bytes_in());
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    loop_.Receive(1, i, {loop_.Local(1, i * kBytes, kBytes)});
+    // Every third time one is all there is; else several are there at once.
+    if (i % 3 == 0) loop_.Run();
+  }
+  loop_.Run();
+  EXPECT_EQ(12u, a_.done.size());
+  EXPECT_EQ(12u, b_.done.size());
+  EXPECT_EQ(before + 12 * (kHeaderBytes + kBytes), b_.qp->bytes_in());
+}
+
+TEST_P(QueuePairSim, ReadsPassWhileNothingElseMayBeSent) {
+  loop_.Run();
+  std::memset(b_.memory.data(), 9, 64);
+  ASSERT_EQ(0, loop_.Send(0, Remote(1, IBV_WR_RDMA_READ, b_.at(0)), {loop_.Local(0, 100, 64)}));
+  ASSERT_EQ(0, loop_.Send(0, Wr(2, IBV_WR_SEND), {loop_.Local(0, 0, 8)}));
+  loop_.Run();
+  ASSERT_EQ(1u, a_.done.size());
+  EXPECT_EQ(std::byte{9}, a_.memory[163]);
+  loop_.Receive(1, 7, {loop_.Local(1, 4096, 8)});
+  loop_.Run();
+  EXPECT_EQ(2u, a_.done.size());
+  EXPECT_EQ(1u, b_.done.size());
+}
+
 TEST_P(QueuePairSim, FiniteReceiverNotReadyRetriesRunOut) {
   auto parameters = Loop::DefaultParameters();
   parameters.requester.rnr_retries = 2;

@@ -59,7 +59,7 @@ TEST(Wire, GreetingsOfAnotherVersionAreRefused) {
   std::array<std::byte, kGreetingBytes> bytes;
   EncodeGreeting(greeting, bytes);
   EXPECT_EQ(greeting, DecodeGreeting(bytes));
-  bytes[5] = std::byte{2};
+  bytes[5] = std::byte{3};
   EXPECT_FALSE(DecodeGreeting(bytes));
 }
 
