@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -78,6 +79,7 @@ int Engine::Start(std::string* error) {
   }
   epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   wake_.Reset(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  spare_.Reset(dup(wake_.get()));
   if (!epoll_.valid() || !wake_.valid()) {
     *error = "no file descriptors left";
     return errno;
@@ -122,6 +124,7 @@ void Engine::AbandonInChild() {
   datagram_fds_.clear();
   epoll_.Reset();
   wake_.Reset();
+  spare_.Reset();
 }
 
 void* Engine::ThreadMain(void* self) {

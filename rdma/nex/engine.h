@@ -114,6 +114,7 @@ class Engine {
   // With qp->mutex held. True: something was received.
   bool ServeLocked(Qp* qp, std::uint32_t signals, Server server);
   void AcceptAll(std::size_t listener);
+  bool MakeRoomLocked();
   void ReadPending(int fd);
   void AttachIncoming(UniqueFd fd, const Greeting& hello);
   bool AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello);
@@ -137,6 +138,7 @@ class Engine {
   bool started_ = false;
   UniqueFd epoll_;
   UniqueFd wake_;
+  UniqueFd spare_;  // to be given up when there are no descriptors left
   std::vector<UniqueFd> listeners_;
   std::vector<UniqueFd> datagram_fds_;  // one for each address, then the multicast ones
   std::mutex datagrams_mutex_;          // held from receiving to delivery, which keeps their order

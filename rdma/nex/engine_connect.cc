@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -16,8 +17,11 @@
 namespace oxmem::nex {
 namespace {
 
-constexpr std::size_t kMaxPending = 1024;
+// Connections that have not greeted: so many at once, each so long. When there are more, one that
+// had time enough to greet makes room.
+constexpr std::size_t kMaxPending = 128;
 constexpr Duration kGreetingTime = Duration::Seconds(10);
+constexpr Duration kEnoughToGreet = Duration::Milliseconds(100);
 constexpr int kConnectTries = 12;
 // What arrives within this of the last bytes still belongs to a queue pair that is destroyed, and
 // the longest time that may take.
@@ -146,13 +150,31 @@ void Engine::CloseStream(Qp* qp) {
   qp->timer = Instant::Never();
 }
 
+bool Engine::MakeRoomLocked() {
+  if (pending_.size() < kMaxPending) return true;
+  const auto oldest = std::min_element(
+      pending_.begin(), pending_.end(),
+      [](const auto& a, const auto& b) { return a.second.deadline < b.second.deadline; });
+  if (Now() + kGreetingTime < oldest->second.deadline + kEnoughToGreet) return false;
+  pending_.erase(oldest);
+  return true;
+}
+
 void Engine::AcceptAll(std::size_t listener) {
+  constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
   for (;;) {
-    UniqueFd fd(
-        accept4(listeners_[listener].get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!fd.valid()) return;
     const std::lock_guard lock(pending_mutex_);
-    if (pending_.size() >= kMaxPending) continue;
+    if (!MakeRoomLocked()) return;  // the others wait with the system for a moment
+    UniqueFd fd(accept4(listeners_[listener].get(), nullptr, nullptr, kFlags));
+    if (!fd.valid()) {
+      if (errno != EMFILE && errno != ENFILE) return;
+      // Without descriptors a connection can only be refused, and it must be, or it would be
+      // reported again and again.
+      spare_.Reset();
+      const UniqueFd refused(accept4(listeners_[listener].get(), nullptr, nullptr, kFlags));
+      spare_.Reset(dup(wake_.get()));
+      return;
+    }
     const int number = fd.get();
     pending_[number] = {std::move(fd), {}, 0, Now() + kGreetingTime};
     epoll_event event{};
@@ -208,7 +230,12 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
 }
 
 bool Engine::AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello) {
-  if (qp->stream.state() != Stream::State::kClosed || qp->machine->gone()) return false;
+  if (hello.source_qpn != qp->attributes.dest_qp_num) return false;
+  // Who greeted and never confirmed must not keep the peer out.
+  const bool unconfirmed =
+      qp->stream.state() == Stream::State::kGreeting && qp->stream.handshake().accepting();
+  if (qp->stream.state() != Stream::State::kClosed && !unconfirmed) return false;
+  if (qp->machine->gone()) return false;
   Handshake handshake(qp->handle()->qp_num, qp->attributes.dest_qp_num, Random(), config_.secret);
   sockaddr_in6 peer{};
   socklen_t size = sizeof peer;

@@ -24,6 +24,11 @@ constexpr int kRejectNoListener = 8;  // InfiniBand 12.6.7.2: invalid service id
 constexpr int kRefusals = 10;
 constexpr Duration kRefusalPause = Duration::Milliseconds(30);
 constexpr int kRejectConsumer = 28;  // the program said no
+// Connections that have not made their request: so many at once, each so long. When there are more,
+// one that had time enough makes room.
+constexpr std::size_t kMaxSilent = 128;
+constexpr Duration kRequestTime = Duration::Seconds(10);
+constexpr Duration kEnoughToRequest = Duration::Milliseconds(100);
 
 std::uint64_t Tag(std::uint32_t handle, int fd) {
   return std::uint64_t{handle} << 32 | static_cast<std::uint32_t>(fd);
@@ -150,7 +155,8 @@ void CmManager::Run() {
 
 int CmManager::RetryRefused() {
   const Instant now = Now();
-  Instant next = Instant::Never();
+  DropSilent(now, false);
+  Instant next = arrivals_.empty() ? Instant::Never() : arrivals_.front().when + kRequestTime;
   for (auto& [handle, id] : ids_) {
     if (id->retry_at <= now) {
       id->retry_at = Instant::Never();
@@ -160,6 +166,24 @@ int CmManager::RetryRefused() {
     next = std::min(next, id->retry_at);
   }
   return PollTimeoutMs(now, next);
+}
+
+bool CmManager::DropSilent(Instant now, bool crowded) {
+  std::erase_if(arrivals_, [this](const Arrival& arrival) {
+    const Id* id = Find(arrival.handle);
+    return id == nullptr || id->state != State::kIdle;
+  });
+  bool dropped = false;
+  while (!arrivals_.empty()) {
+    const Instant when = arrivals_.front().when;
+    const bool makes_room = crowded && !dropped && now >= when + kEnoughToRequest;
+    if (now < when + kRequestTime && !makes_room) break;
+    CloseSockets(*Find(arrivals_.front().handle));
+    ids_.erase(arrivals_.front().handle);
+    arrivals_.pop_front();
+    dropped = true;
+  }
+  return dropped || arrivals_.size() < kMaxSilent;
 }
 
 CmManager::Id* CmManager::Find(std::uint32_t handle) {
@@ -289,6 +313,8 @@ void CmManager::OnReady(std::uint32_t handle, int fd) {
 void CmManager::OnAccept(Id& listener, int listening) {
   constexpr std::size_t kMaxIds = 65536;
   for (;;) {
+    // The others wait with the system for a moment.
+    if (arrivals_.size() >= kMaxSilent && !DropSilent(Now(), true)) return;
     UniqueFd fd(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd.valid()) return;
     if (ids_.size() >= kMaxIds) continue;
@@ -300,6 +326,7 @@ void CmManager::OnAccept(Id& listener, int listening) {
     const int number = fd.get();
     id->sockets.push_back(std::move(fd));
     Watch(*id, number, EPOLLIN);
+    arrivals_.push_back({Now(), id->handle});
     ids_[id->handle] = std::move(id);
   }
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -114,6 +115,9 @@ class CmManager {
   int StartConnect(Id& id);
   void FinishConnect(Id& id);
   int RetryRefused();  // milliseconds until the next one, or -1
+  // Of the connections that have not made their request: those that took too long, and with
+  // `crowded` the oldest as well if it had time enough. False: crowded, and none was dropped.
+  bool DropSilent(Instant now, bool crowded);
   void Watch(const Id& id, int fd, std::uint32_t events);
   void Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* parameters);
   void CloseSockets(Id& id);
@@ -153,6 +157,11 @@ class CmManager {
   mutable std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;
   std::map<std::uint32_t, std::unique_ptr<Id>> ids_;
+  struct Arrival {
+    Instant when;
+    std::uint32_t handle = 0;
+  };
+  std::deque<Arrival> arrivals_;  // connections that had not made their request, oldest first
   std::uint32_t next_handle_ = 1;
   UniqueFd epoll_;
   // So that write(2) on any other descriptor costs one load.

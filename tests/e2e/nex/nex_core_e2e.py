@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
-"""Runs more RDMA programs of the distribution under nexrun: qperf, servers that never end, IPv6.
+"""Runs more RDMA programs of the distribution under nexrun: qperf, servers that never end, IPv6,
+secrets, many processes.
 
 usage: nex_core_e2e.py NEXRUN CASE
 
 Exits as nex_e2e.py does.
 """
+import os
 import re
+import resource
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 
 import nex_e2e
 from nex_e2e import TIMEOUT_S, manager
@@ -77,8 +84,91 @@ def over_ipv6(pair, function, *arguments):
     function(pair, *arguments)
 
 
+def secret(pair):
+    """Peers with the same secret connect, others do not: their requests run out of retries."""
+    command = ["ibv_rc_pingpong", "-g", "0", "-n", "50", "-p", str(pair.port)]
+    for client_secret, good in (("one", True), ("other", False), ("", False)):
+        pair.env["NEX_SECRET"] = "one"
+        server = pair.start(command)
+        assert pair.wait_for_listener(server, pair.port), "the server does not listen"
+        pair.env["NEX_SECRET"] = client_secret
+        client = pair.start(command + ["127.0.0.1"])
+        text = client.communicate(timeout=TIMEOUT_S)[0]
+        if good:
+            assert client.returncode == 0, text
+        else:
+            assert client.returncode != 0 and "(12)" in text, text
+            server.kill()
+        server.communicate(timeout=TIMEOUT_S)
+        pair.new_ports()
+        command[-1] = str(pair.port)
+
+
+def setuid_program(pair):
+    """A program that gains rights by running does not get the library."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        print("skipped: needs root and setpriv")
+        sys.exit(77)
+    other = ["setpriv", "--reuid=65534", "--clear-groups"]
+    if subprocess.run(other + ["test", "-x", pair.nexrun], check=False).returncode != 0:
+        print("skipped: another user cannot run the library from here")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = os.path.join(folder, "cat")
+        shutil.copy(shutil.which("cat"), program)
+        for mode, has_it in ((0o755, True), (0o4755, False)):
+            os.chmod(program, mode)
+            run = subprocess.run(other + [pair.nexrun, program, "/proc/self/maps"], env=pair.env, text=True,
+                                 capture_output=True, check=True)
+            assert ("libnex" in run.stdout) == has_it, f"mode {mode:o}: {run.stdout}"
+
+
+def many_processes(pair):
+    """Several hundred processes of one host, each with a queue pair; the last one is connected to."""
+    command = ["ibv_rc_pingpong", "-g", "0", "-n", "50", "-r", "16", "-p"]
+    servers = []
+    try:
+        for _ in range(300):
+            servers.append(pair.start(command + [str(pair.port)]))
+            last = pair.port
+            pair.port += 1
+        assert pair.wait_for_listener(servers[-1], last), "the last server does not listen"
+        client = pair.start(command + [str(last), "127.0.0.1"])
+        text = client.communicate(timeout=TIMEOUT_S)[0]
+        assert client.returncode == 0, text
+        numbers = [int(number, 16) >> 14 for number in re.findall(r"QPN 0x([0-9a-f]+)", text)]
+        assert max(numbers) >= 299, text
+        assert all(server.poll() is None for server in servers[:-1])
+    finally:
+        for server in servers:
+            server.kill()
+        for server in servers:
+            server.communicate(timeout=TIMEOUT_S)
+
+
+def taken_range(pair):
+    """Every port is someone else's: one clear line."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    first = int(pair.env["NEX_PORT"])
+    taken = []
+    for port in range(first, first + 1024):
+        taken.append(socket.socket())
+        try:
+            taken[-1].bind(("127.0.0.1", port))
+            taken[-1].listen()
+        except OSError:
+            pass  # somebody else has it
+    run = pair.start(["ibv_devinfo", "-d", "nex0"])
+    text = run.communicate(timeout=TIMEOUT_S)[0]
+    assert run.returncode > 0, text
+    assert text.count("nex: ") == 1 and f"all ports from {first} to {first + 1023}" in text, text
+
+
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
+for function in (many_processes, secret, setuid_program, taken_range):
+    add(function.__name__, function)
 add("udpong", udpong, "127.0.0.1")
 # The server of rdma-core 44 ends with a signal only.
 for count in ("20", "100", "1000"):

@@ -69,13 +69,12 @@ void VerbsTest::ToInit(ibv_qp* qp, const QpOptions& options) {
   ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, mask));
 }
 
-void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options) {
+void VerbsTest::ToRtr(ibv_qp* qp, const QpAddress& peer, const QpOptions& options) {
   ibv_qp_attr a{};
-  const bool reliable = options.type == IBV_QPT_RC;
   a.qp_state = IBV_QPS_RTR;
   a.path_mtu = IBV_MTU_1024;
   a.dest_qp_num = peer.qpn;
-  a.max_dest_rd_atomic = a.max_rd_atomic = options.reads;
+  a.max_dest_rd_atomic = options.reads;
   a.min_rnr_timer = options.min_rnr_timer;
   a.ah_attr.port_num = 1;
   a.ah_attr.dlid = peer.lid;
@@ -87,14 +86,20 @@ void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& option
   if (options.type != IBV_QPT_UD) {
     mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
   }
-  if (reliable) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  if (options.type == IBV_QPT_RC) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
   ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));
+}
+
+void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options) {
+  ToRtr(qp, peer, options);
+  ibv_qp_attr a{};
   a.qp_state = IBV_QPS_RTS;
+  a.max_rd_atomic = options.reads;
   a.timeout = options.timeout;
   a.retry_cnt = options.retry_count;
   a.rnr_retry = options.rnr_retry;
-  mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
-  if (reliable) {
+  int mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+  if (options.type == IBV_QPT_RC) {
     mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
   }
   ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));

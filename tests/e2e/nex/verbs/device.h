@@ -49,7 +49,8 @@ class VerbsTest : public testing::Test {
 
   ibv_qp* MakeQp(const QpOptions& options, ibv_cq* cq = nullptr);
   void ToInit(ibv_qp* qp, const QpOptions& options);
-  void ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options);
+  void ToRtr(ibv_qp* qp, const QpAddress& peer, const QpOptions& options);
+  void ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options);  // from INIT
   QpAddress AddressOf(const ibv_qp* qp) const;
   // Both in RTS, connected with each other.
   void Connect(ibv_qp* a, ibv_qp* b, const QpOptions& options);

@@ -1,0 +1,250 @@
+// Receives that are not there, shared receive queues, and the asynchronous events of queue pairs.
+#include <errno.h>
+
+#include <chrono>
+
+#include "tests/e2e/nex/verbs/device.h"
+
+namespace oxmem::nex {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class Flow : public VerbsTest {
+ protected:
+  void Pair(const QpOptions& options) {
+    a_ = MakeQp(options);
+    b_ = MakeQp(options);
+    Connect(a_, b_, options);
+  }
+  ibv_srq* MakeSrq(std::uint32_t depth) {
+    ibv_srq_init_attr wanted{nullptr, {depth, 1, 0}};
+    ibv_srq* srq = ibv_create_srq(pd_, &wanted);
+    EXPECT_NE(nullptr, srq);
+    return srq;
+  }
+  int PostShared(ibv_srq* srq, std::uint64_t id) {
+    ibv_sge sge = Range(8192, 64);
+    ibv_recv_wr wr{};
+    wr.wr_id = id;
+    wr.sg_list = &sge;
+    wr.num_sge = 1;
+    ibv_recv_wr* bad = nullptr;
+    return ibv_post_srq_recv(srq, &wr, &bad);
+  }
+  void ToError(ibv_qp* qp) {
+    ibv_qp_attr attributes{};
+    attributes.qp_state = IBV_QPS_ERR;
+    ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  }
+  void DestroyQps() {
+    for (ibv_qp* qp : qps_) EXPECT_EQ(0, ibv_destroy_qp(qp));
+    qps_.clear();
+  }
+  std::optional<ibv_event_type> NextType() {
+    const auto event = NextEvent();
+    return event ? std::optional(event->event_type) : std::nullopt;
+  }
+
+  ibv_qp* a_ = nullptr;
+  ibv_qp* b_ = nullptr;
+};
+
+TEST_F(Flow, FiniteRetriesWithoutAReceiveEndAfterTheirTimers) {
+  for (const std::uint8_t retries : {0, 2}) {
+    QpOptions options;
+    options.rnr_retry = retries;
+    options.min_rnr_timer = 20;  // 10.24 ms
+    Pair(options);
+    const auto start = Clock::now();
+    ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+    ASSERT_EQ(0, Send(a_, Wr(2, IBV_WR_SEND), {Range(0, 8)}));
+    const auto done = Wait(cq_, 2);
+    EXPECT_EQ(IBV_WC_RNR_RETRY_EXC_ERR, done.at(0).status);
+    EXPECT_EQ(1u, done.at(0).wr_id);
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, done.at(1).status);
+    EXPECT_LE(std::chrono::microseconds(10240) * retries, Clock::now() - start);
+  }
+}
+
+TEST_F(Flow, AReceiveInTimeEndsTheRetries) {
+  QpOptions options;
+  options.rnr_retry = 6;
+  options.min_rnr_timer = 31;  // 491 ms each
+  Pair(options);
+  ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  ASSERT_EQ(0, Receive(b_, 7, {Range(4096, 64)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+}
+
+TEST_F(Flow, EndlessRetriesWaitForEachReceive) {
+  Pair({});
+  constexpr std::uint64_t kMessages = 40;
+  for (std::uint64_t i = 0; i < kMessages; ++i) {
+    ASSERT_EQ(0, Send(a_, Wr(i, IBV_WR_SEND), {Range(i, 1)}));
+    buffer_[i] = static_cast<std::byte>(i);
+  }
+  for (std::uint64_t i = 0; i < kMessages; ++i) {
+    ASSERT_EQ(0, Receive(b_, 100 + i, {Range(4096 + i, 1)}));
+    for (const ibv_wc& wc : Wait(cq_, 2)) {
+      EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+      EXPECT_EQ(wc.opcode == IBV_WC_RECV ? 100 + i : i, wc.wr_id);
+    }
+    EXPECT_EQ(static_cast<std::byte>(i), buffer_[4096 + i]);
+  }
+}
+
+TEST_F(Flow, BurstsOfReceivesLetAsManyMessagesThrough) {
+  Pair({});
+  std::uint64_t sent = 0, posted = 0, received = 0, completed = 0;
+  for (const std::uint64_t burst : {1, 17, 3, 32, 1, 1, 9}) {
+    while (sent < completed + 60) ASSERT_EQ(0, Send(a_, Wr(sent++, IBV_WR_SEND), {Range(0, 64)}));
+    for (std::uint64_t i = 0; i < burst; ++i) {
+      ASSERT_EQ(0, Receive(b_, posted++, {Range(4096, 64)}));
+    }
+    while (received < posted) {
+      for (const ibv_wc& wc : Wait(cq_, 1)) {
+        ASSERT_EQ(IBV_WC_SUCCESS, wc.status);
+        std::uint64_t& counted = wc.opcode == IBV_WC_RECV ? received : completed;
+        EXPECT_EQ(counted++, wc.wr_id);
+      }
+    }
+  }
+  EXPECT_LE(completed, posted);
+}
+
+TEST_F(Flow, ASharedQueueTellsOnceThatItFellBelowItsLimit) {
+  ibv_srq* srq = MakeSrq(16);
+  QpOptions options;
+  options.srq = srq;
+  Pair(options);
+  for (std::uint64_t i = 0; i < 6; ++i) ASSERT_EQ(0, PostShared(srq, i));
+  ibv_srq_attr limit{};
+  limit.srq_limit = 4;
+  ASSERT_EQ(0, ibv_modify_srq(srq, &limit, IBV_SRQ_LIMIT));
+  for (std::uint64_t i = 0; i < 2; ++i) ASSERT_EQ(0, Send(a_, Wr(9, IBV_WR_SEND), {Range(0, 8)}));
+  Wait(cq_, 4);
+  EXPECT_FALSE(HasEvent());
+  for (std::uint64_t i = 0; i < 2; ++i) ASSERT_EQ(0, Send(a_, Wr(9, IBV_WR_SEND), {Range(0, 8)}));
+  Wait(cq_, 4);
+  EXPECT_EQ(IBV_EVENT_SRQ_LIMIT_REACHED, NextType());
+  EXPECT_FALSE(HasEvent());
+  ASSERT_EQ(0, ibv_query_srq(srq, &limit));
+  EXPECT_EQ(0u, limit.srq_limit);  // it has to be armed again
+  DestroyQps();
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+}
+
+TEST_F(Flow, ASharedQueueServesWhoeverWaited) {
+  ibv_srq* srq = MakeSrq(16);
+  QpOptions options;
+  options.srq = srq;
+  Pair(options);
+  ibv_qp* c = MakeQp(options);
+  ibv_qp* d = MakeQp(options);
+  Connect(c, d, options);
+  ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  ASSERT_EQ(0, Send(c, Wr(2, IBV_WR_SEND), {Range(0, 8)}));
+  for (std::uint64_t i = 0; i < 2; ++i) ASSERT_EQ(0, PostShared(srq, 10 + i));
+  for (const ibv_wc& wc : Wait(cq_, 4)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  DestroyQps();
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+}
+
+TEST_F(Flow, AQueuePairOfASharedQueueTellsThatItTakesNoMore) {
+  ibv_srq* srq = MakeSrq(4);
+  QpOptions options;
+  options.srq = srq;
+  Pair(options);
+  ToError(b_);
+  const auto event = NextEvent();
+  ASSERT_TRUE(event);
+  EXPECT_EQ(IBV_EVENT_QP_LAST_WQE_REACHED, event->event_type);
+  EXPECT_EQ(b_, event->element.qp);
+  DestroyQps();
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+}
+
+TEST_F(Flow, TheFirstMessageBeforeRtsIsAnEvent) {
+  const QpOptions options;
+  a_ = MakeQp(options);
+  b_ = MakeQp(options);
+  ToInit(a_, options);
+  ToInit(b_, options);
+  ASSERT_EQ(0, Receive(b_, 7, {Range(4096, 64)}));
+  ToRts(a_, AddressOf(b_), options);
+  ToRtr(b_, AddressOf(a_), options);
+  ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  Wait(cq_, 2);
+  const auto event = NextEvent();
+  ASSERT_TRUE(event);
+  EXPECT_EQ(IBV_EVENT_COMM_EST, event->event_type);
+  EXPECT_EQ(b_, event->element.qp);
+  EXPECT_FALSE(HasEvent());
+}
+
+TEST_F(Flow, ASendQueueThatIsDrainedSaysSoAndHoldsWhatIsPostedThen) {
+  Pair({});
+  ibv_qp_attr attributes{};
+  attributes.qp_state = IBV_QPS_SQD;
+  attributes.en_sqd_async_notify = 1;
+  ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
+  const auto event = NextEvent();
+  ASSERT_TRUE(event);
+  EXPECT_EQ(IBV_EVENT_SQ_DRAINED, event->event_type);
+  EXPECT_EQ(a_, event->element.qp);
+  ASSERT_EQ(0, Receive(b_, 7, {Range(4096, 64)}));
+  ASSERT_EQ(0, Receive(a_, 8, {Range(4096, 64)}));
+  ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  // The other direction goes on: it is done, and nothing else is.
+  ASSERT_EQ(0, Send(b_, Wr(2, IBV_WR_SEND), {Range(0, 8)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 8 || wc.wr_id == 2) << wc.wr_id;
+  attributes.qp_state = IBV_QPS_RTS;
+  ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 7 || wc.wr_id == 1) << wc.wr_id;
+}
+
+TEST_F(Flow, EverythingPostedIsFlushedInOrder) {
+  Pair({});
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    ASSERT_EQ(0, Receive(a_, 100 + i, {Range(4096, 64)}));
+    ASSERT_EQ(0, Send(a_, Wr(i, IBV_WR_SEND), {Range(0, 8)}));
+  }
+  ToError(a_);
+  ASSERT_EQ(0, Receive(a_, 120, {Range(4096, 64)}));
+  ASSERT_EQ(0, Send(a_, Wr(20, IBV_WR_SEND), {Range(0, 8)}));
+  std::uint64_t sends = 0, receives = 100;
+  for (const ibv_wc& wc : Wait(cq_, 42)) {
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, wc.status);
+    EXPECT_EQ(wc.wr_id >= 100 ? receives++ : sends++, wc.wr_id);
+  }
+  EXPECT_EQ(21u, sends);
+  EXPECT_EQ(121u, receives);
+}
+
+TEST_F(Flow, StepsThatDoNotExistAreRefusedAndChangeNothing) {
+  const QpOptions options;
+  ibv_qp* qp = MakeQp(options);
+  ibv_qp_attr attributes{};
+  for (const ibv_qp_state to : {IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD, IBV_QPS_SQE}) {
+    attributes.qp_state = to;
+    EXPECT_EQ(EINVAL, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+    EXPECT_EQ(IBV_QPS_RESET, qp->state);
+  }
+  EXPECT_EQ(EINVAL, Receive(qp, 1, {Range(0, 8)}));
+  EXPECT_EQ(EINVAL, Send(qp, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  ToInit(qp, options);
+  EXPECT_EQ(EINVAL, Send(qp, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  EXPECT_EQ(0, Receive(qp, 1, {Range(0, 8)}));
+  // Out of the error state leads only the start, which forgets everything.
+  ToError(qp);
+  EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, Wait(cq_, 1).at(0).status);
+  attributes.qp_state = IBV_QPS_RTR;
+  EXPECT_EQ(EINVAL, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  attributes.qp_state = IBV_QPS_RESET;
+  EXPECT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  ToInit(qp, options);
+}
+
+}  // namespace
+}  // namespace oxmem::nex
