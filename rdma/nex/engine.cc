@@ -291,7 +291,7 @@ bool Engine::ServeLocked(Qp* qp, std::uint32_t signals, Server server) {
   if ((signals & EPOLLOUT) != 0) qp->stream.OnWritable();
   const std::uint64_t before = qp->machine->bytes_in();
   if (!qp->stream.Read(*qp->machine, (signals & ~(EPOLLIN | EPOLLOUT)) != 0)) {
-    StreamEnded(qp, was_open);
+    StreamEnded(qp);
     return true;
   }
   if (!was_open && qp->stream.state() == Stream::State::kOpen) StreamOpened(qp);

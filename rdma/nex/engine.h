@@ -122,7 +122,7 @@ class Engine {
   void StreamOpened(Qp* qp);
   void OpenWay(Qp* qp);
   void CloseWay(Qp* qp);
-  void StreamEnded(Qp* qp, bool was_open);
+  void StreamEnded(Qp* qp);
   void Watch(Qp* qp);
   void WatchAgain(Qp* qp);
   void SetTimer(Qp* qp);

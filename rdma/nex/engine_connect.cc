@@ -83,7 +83,7 @@ void Engine::TryConnect(Qp* qp) {
     Watch(qp);
     return;
   }
-  StreamEnded(qp, false);
+  StreamEnded(qp);
 }
 
 void Engine::Watch(Qp* qp) {
@@ -109,10 +109,11 @@ void Engine::StreamOpened(Qp* qp) {
   OpenWay(qp);
 }
 
-void Engine::StreamEnded(Qp* qp, bool was_open) {
+void Engine::StreamEnded(Qp* qp) {
   CloseWay(qp);
   qp->stream.Close(false);
-  if (was_open) {
+  // A peer can greet, speak and go before anybody looks.
+  if (qp->machine->attached()) {
     NEX_DEBUG(1, "queue pair 0x%x lost its peer", qp->handle()->qp_num);
     qp->machine->Detach(Now());
   } else if (qp->connect_tries < kConnectTries && !qp->machine->failed()) {

@@ -103,10 +103,9 @@ void Engine::FlushReceives(Qp* qp) {
 
 void Engine::Pump(Qp* qp, bool acknowledge) {
   if (!qp->machine) return;
-  const bool was_open = qp->stream.state() == Stream::State::kOpen;
   if (qp->stream.state() != Stream::State::kClosed &&
       !qp->stream.Write(*qp->machine, acknowledge)) {
-    StreamEnded(qp, was_open);
+    StreamEnded(qp);
     return;
   }
   Deliver(qp);
