@@ -21,16 +21,39 @@ const bool prepared = [] {
   return true;
 }();
 
+ibv_context* OpenDevice() {
+  ibv_device** list = ibv_get_device_list(nullptr);
+  const char* name = std::getenv("VERBS_DEVICE");
+  ibv_context* context = nullptr;
+  for (int i = 0; list != nullptr && list[i] != nullptr && context == nullptr; ++i) {
+    if (name == nullptr || std::string(name) == list[i]->name) context = ibv_open_device(list[i]);
+  }
+  if (list != nullptr) ibv_free_device_list(list);
+  return context;
+}
+
+// An IPv4 one where there is one: the link-local address of an interface may not be usable yet.
+std::uint8_t FirstRoceV2(ibv_context* context) {
+  ibv_gid_entry entries[64];
+  const ssize_t count = ibv_query_gid_table(context, entries, 64, 0);
+  std::optional<std::uint32_t> best;
+  for (ssize_t i = 0; i < count; ++i) {
+    if (entries[i].gid_type != IBV_GID_TYPE_ROCE_V2) continue;
+    const bool v4 = entries[i].gid.raw[10] == 0xff && entries[i].gid.raw[0] == 0;
+    if (v4) return static_cast<std::uint8_t>(entries[i].gid_index);
+    if (!best) best = entries[i].gid_index;
+  }
+  EXPECT_TRUE(best) << "no RoCE v2 address";
+  return static_cast<std::uint8_t>(best.value_or(0));
+}
+
 }  // namespace
 
 void VerbsTest::SetUp() {
   ASSERT_TRUE(prepared);
-  ibv_device** list = ibv_get_device_list(nullptr);
-  ASSERT_NE(nullptr, list);
-  ASSERT_NE(nullptr, list[0]);
-  context_ = ibv_open_device(list[0]);
-  ibv_free_device_list(list);
+  context_ = OpenDevice();
   ASSERT_NE(nullptr, context_);
+  gid_index_ = FirstRoceV2(context_);
   pd_ = ibv_alloc_pd(context_);
   cq_ = ibv_create_cq(context_, 1024, nullptr, nullptr, 0);
   mr_ = ibv_reg_mr(pd_, buffer_.data(), buffer_.size(), kAllAccess);
@@ -81,6 +104,8 @@ void VerbsTest::ToRtr(ibv_qp* qp, const QpAddress& peer, const QpOptions& option
   if (!options.by_lid) {
     a.ah_attr.is_global = 1;
     a.ah_attr.grh.dgid = peer.gid;
+    a.ah_attr.grh.sgid_index = gid_index_;
+    a.ah_attr.grh.hop_limit = 64;
   }
   int mask = IBV_QP_STATE;
   if (options.type != IBV_QPT_UD) {
@@ -108,7 +133,7 @@ void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& option
 QpAddress VerbsTest::AddressOf(const ibv_qp* qp) const {
   QpAddress address;
   address.qpn = qp->qp_num;
-  EXPECT_EQ(0, ibv_query_gid(context_, 1, 0, &address.gid));
+  EXPECT_EQ(0, ibv_query_gid(context_, 1, gid_index_, &address.gid));
   ibv_port_attr port{};
   EXPECT_EQ(0, ibv_query_port(context_, 1, &port));
   address.lid = port.lid;

@@ -38,8 +38,9 @@ struct QpAddress {
 
 inline constexpr std::uint32_t kTestQueueKey = 0x11111111;
 
-// One opened device with a protection domain, a completion queue and a registered buffer. Programs
-// of the tests are linked with libnex in front of libibverbs, so the verbs are nex0's.
+// One opened device with a protection domain, a completion queue and a registered buffer: the one
+// that VERBS_DEVICE names, or else the first. Where the program is linked with libnex in front of
+// libibverbs, or runs under nexrun, that is nex0.
 class VerbsTest : public testing::Test {
  protected:
   static constexpr std::size_t kBuffer = 1 << 20;
@@ -72,6 +73,7 @@ class VerbsTest : public testing::Test {
   bool HasEvent() const;  // without waiting
 
   ibv_context* context_ = nullptr;
+  std::uint8_t gid_index_ = 0;  // of the port's first RoCE v2 address
   ibv_pd* pd_ = nullptr;
   ibv_cq* cq_ = nullptr;
   ibv_mr* mr_ = nullptr;
