@@ -230,7 +230,9 @@ class Driver {
     now_ = now_ + time;
     if (endpoint_.next_deadline() <= now_) endpoint_.OnDeadline(now_);
     Exchange();
-    // Nothing is due at once again, or the owner would spin.
+    // What is due at once, as the first attempt to open again is, is done when the owner looks; it
+    // would spin otherwise.
+    for (int looks = 0; looks < 2 && channel_->next_deadline() <= now_; ++looks) Exchange();
     OXMEM_CHECK(channel_->next_deadline() > now_);
   }
 

@@ -34,6 +34,7 @@ using oxmem::tilelink::Channel;
 using oxmem::tilelink::DecodedMessage;
 using oxmem::tilelink::Message;
 using oxmem::tilelink::OpcodeA;
+using oxmem::tilelink::OpcodeC;
 using oxmem::tilelink::OpcodeD;
 using oxmem::tloe::Engine;
 using oxmem::tloe::EngineConfig;
@@ -76,7 +77,9 @@ class Peer {
                                                         ? std::span<const uint64_t>(masks_)
                                                         : std::span<const uint64_t>()};
     if (!engine_.Enqueue(message, payload)) return;
-    if (message.channel == Channel::kA) asked_.emplace(message.source, message);
+    const bool is_release =
+        message.channel == Channel::kC && message.opcode >= static_cast<uint8_t>(OpcodeC::kRelease);
+    if (message.channel == Channel::kA || is_release) asked_.emplace(message.source, message);
   }
 
   // False if an answer is one to nothing it asked for.
@@ -134,7 +137,7 @@ class Peer {
     const bool wants_data = asked.opcode == static_cast<uint8_t>(OpcodeA::kGet) ||
                             asked.opcode == static_cast<uint8_t>(OpcodeA::kArithmeticData) ||
                             asked.opcode == static_cast<uint8_t>(OpcodeA::kLogicalData);
-    if (got.denied) return true;
+    if (got.denied || asked.channel != Channel::kA) return got.denied;
     // What was carried out lies in one region.
     const uint64_t length = uint64_t{1} << asked.size;
     const bool within = std::any_of(kBases.begin(), kBases.end(), [&](uint64_t base) {
@@ -201,6 +204,7 @@ class Driver {
         Change();
         break;
       case 5:
+        hostile_is_honest_ = false;
         link_->Feed(AddressOf(kHostile), input_.Bytes(input_.Byte() * std::size_t{2}));
         break;
       case 6:
