@@ -20,7 +20,8 @@ class CompletionRing {
 
   void Push(const transport::Completion& completion) {
     OXMEM_CHECK(count_ < slots_.size());
-    slots_[(head_ + count_) % slots_.size()] = completion;
+    const std::size_t at = head_ + count_;
+    slots_[at < slots_.size() ? at : at - slots_.size()] = completion;
     ++count_;
   }
 

@@ -53,7 +53,11 @@ class RequestTable {
     const uint32_t index = free_;
     OXMEM_CHECK(index != kNone);
     free_ = slots_[index].next;
-    slots_[index] = ActiveRequest{.request = request, .submitted = now, .previous = tail_};
+    ActiveRequest& slot = slots_[index];
+    slot = ActiveRequest();
+    slot.request = request;
+    slot.submitted = now;
+    slot.previous = tail_;
     (tail_ == kNone ? head_ : slots_[tail_].next) = index;
     tail_ = index;
     if (unsent_ == kNone) unsent_ = index;

@@ -13,6 +13,18 @@ std::size_t FlitsOfData(uint8_t size) {
   return std::max<std::size_t>((std::size_t{1} << size) / tilelink::kFlitBytes, 1);
 }
 
+// Ranges are nearly always short enough for the short division, which is several times faster.
+struct Quotient {
+  uint64_t whole;
+  uint64_t rest;
+};
+Quotient Divide(uint64_t value, uint64_t by) {
+  if (value >> 32 != 0 || by >> 32 != 0) return {value / by, value % by};
+  const auto short_value = static_cast<uint32_t>(value);
+  const auto short_by = static_cast<uint32_t>(by);
+  return {short_value / short_by, short_value % short_by};
+}
+
 }  // namespace
 
 FrameFill FillFor(std::size_t frame_flits, std::size_t overhead_flits, uint8_t largest,
@@ -41,12 +53,12 @@ Piece NextPiece(uint64_t address, uint64_t length, uint64_t sent, uint8_t larges
   const bool filled =
       fill.small_count != 0 && lead < length && length - lead >= kFewestFrames * frame;
   if (filled && sent < lead) return {sent, NextMessageSize(address + sent, lead - sent, largest)};
-  const uint64_t frames = filled ? (length - lead) / frame : 0;
+  const uint64_t frames = filled ? Divide(length - lead, frame).whole : 0;
   if (sent - (filled ? lead : 0) >= frames * frame) {
     return {sent, NextMessageSize(address + sent, length - sent, largest)};
   }
-  const uint64_t number = (sent - lead) / frame;
-  uint64_t within = (sent - lead) % frame;
+  const auto [number, rest] = Divide(sent - lead, frame);
+  uint64_t within = rest;
   uint64_t part = lead + frames * large;  // of the small messages of one size
   for (std::size_t i = 0; i < fill.small_count; ++i) {
     const uint64_t bytes = uint64_t{1} << fill.small[i];

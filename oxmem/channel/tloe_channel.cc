@@ -101,7 +101,7 @@ absl::StatusOr<std::unique_ptr<TloeChannel>> TloeChannel::Start(std::unique_ptr<
   auto channel =
       std::unique_ptr<TloeChannel>(new TloeChannel(std::move(link), peer, std::move(options), now));
   channel->engine_.Open(now);
-  channel->SendFrames(now);
+  channel->Advance(now);
   return channel;
 }
 
@@ -147,9 +147,7 @@ std::size_t TloeChannel::SubmitAt(Instant now, std::span<const Request> requests
     if (request.op == Op::kFlush) requests_[index].request.length = 0;
   }
   FinishFlushes(now);
-  SendRequests();
-  SendFrames(now);
-  CountInFlight();
+  Advance(now);
   return taken;
 }
 
@@ -158,23 +156,33 @@ std::size_t TloeChannel::Poll(std::span<Completion> completions) {
 }
 
 std::size_t TloeChannel::PollAt(Instant now, std::span<Completion> completions) {
-  ReceiveFrames(now);
-  if (engine_.next_deadline() <= now) engine_.OnDeadline(now);
-  MaintainConnection(now);
-  ExpireRequests(now);
+  // Most looks of a waiting owner find nothing, and must cost it nothing else.
+  if (ReceiveFrames(now) || due_ <= now) {
+    if (due_ <= now) engine_.OnDeadline(now);
+    MaintainConnection(now);
+    ExpireRequests(now);
+    Advance(now);
+  }
+  const std::size_t drained = completions_.Drain(completions);
+  if (drained != 0) CountInFlight();
+  return drained;
+}
+
+void TloeChannel::Advance(Instant now) {
   SendRequests();
   SendFrames(now);
-  const std::size_t drained = completions_.Drain(completions);
+  CopyEngineStats();
   CountInFlight();
-  return drained;
+  due_ = DueAt();
 }
 
 void TloeChannel::CountInFlight() { stats_.in_flight.Set(requests_.count() + completions_.size()); }
 
 bool TloeChannel::Arm() { return completions_.empty(); }
 
-Instant TloeChannel::next_deadline() const {
-  if (!completions_.empty()) return Instant();
+Instant TloeChannel::next_deadline() const { return completions_.empty() ? due_ : Instant(); }
+
+Instant TloeChannel::DueAt() const {
   Instant next = std::min(engine_.next_deadline(), reopen_at_);
   auto& requests = const_cast<RequestTable&>(requests_);
   if (const uint32_t oldest = requests.oldest(); oldest != RequestTable::kNone) {
@@ -192,16 +200,15 @@ void TloeChannel::CloseAt(Instant now) {
     Finish(now, requests_.oldest(), Code::kClosed);
   }
   if (engine_.state() == tloe::State::kOpen) engine_.Close(now);
-  SendFrames(now);
-  CountInFlight();
+  Advance(now);
 }
 
 absl::StatusOr<transport::MemoryHandle> TloeChannel::Register(std::span<std::byte>) {
   return std::make_unique<transport::NoRegistration>();
 }
 
-void TloeChannel::ReceiveFrames(Instant now) {
-  for (;;) {
+bool TloeChannel::ReceiveFrames(Instant now) {
+  for (bool received = false;; received = true) {
     const std::size_t count = link_->Receive(incoming_);
     for (std::size_t i = 0; i < count; ++i) {
       if (incoming_[i].from != peer_) continue;
@@ -209,7 +216,7 @@ void TloeChannel::ReceiveFrames(Instant now) {
       engine_.OnFrame(now, incoming_[i].bytes);
       while (const DecodedMessage* message = engine_.NextMessage()) OnMessage(now, *message);
     }
-    if (count < incoming_.size()) return;
+    if (count < incoming_.size()) return received || count != 0;
     // Acknowledgements and credits go out between batches, so that a long stream does not stall.
     SendRequests();
     SendFrames(now);
@@ -231,9 +238,6 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
                            const DecodedMessage& answer) {
   ActiveRequest& active = requests_[request_index];
   const std::size_t length = std::size_t{1} << slot.size;
-  // An answer carries no address, and yet its data lies in the byte lanes of the request's.
-  tilelink::Message message = answer.message;
-  message.address = options_.base_address + active.request.offset + slot.offset;
   const bool wants_data = slot.opcode == static_cast<uint8_t>(OpcodeA::kGet) ||
                           slot.opcode == static_cast<uint8_t>(OpcodeA::kArithmeticData) ||
                           slot.opcode == static_cast<uint8_t>(OpcodeA::kLogicalData);
@@ -245,16 +249,28 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
   } else if (wants_data && (!HasData(answer.message) || DataBytes(answer.message) != length)) {
     code = Code::kFailed;  // an answer that does not answer the question
   } else if (slot.opcode == static_cast<uint8_t>(OpcodeA::kGet)) {
-    CopyData(message, answer.payload, engine_.data_order(),
-             std::span(active.request.buffer + slot.offset, length));
+    CopyAnswer(active.request, slot, answer,
+               std::span(active.request.buffer + slot.offset, length));
   } else if (wants_data) {
     std::array<std::byte, 8> old_value{};
-    CopyData(message, answer.payload, engine_.data_order(), std::span(old_value).first(length));
+    CopyAnswer(active.request, slot, answer, std::span(old_value).first(length));
     active.old_value = LoadLittleEndian<uint64_t>(old_value.data());
   }
   active.answered += length;
   if (active.code == Code::kOk) active.code = code;
   FinishAnswered(now, request_index);
+}
+
+void TloeChannel::CopyAnswer(const Request& request, const MessageSlot& slot,
+                             const DecodedMessage& answer, std::span<std::byte> to) const {
+  if (to.size() >= tilelink::kFlitBytes) {
+    CopyData(answer.message, answer.payload, engine_.data_order(), to);
+    return;
+  }
+  // An answer carries no address, and yet its data lies in the byte lanes of the request's.
+  tilelink::Message message = answer.message;
+  message.address = options_.base_address + request.offset + slot.offset;
+  CopyData(message, answer.payload, engine_.data_order(), to);
 }
 
 void TloeChannel::FinishAnswered(Instant now, uint32_t request_index) {

@@ -74,15 +74,21 @@ class TloeChannel final : public transport::Channel {
               Instant now);
 
   // Receiving (tloe_channel.cc).
-  void ReceiveFrames(Instant now);
+  // False if there was none.
+  bool ReceiveFrames(Instant now);
   void OnMessage(Instant now, const tilelink::DecodedMessage& message);
   void OnAnswer(Instant now, uint32_t request_index, const MessageSlot& slot,
                 const tilelink::DecodedMessage& answer);
+  void CopyAnswer(const transport::Request& request, const MessageSlot& slot,
+                  const tilelink::DecodedMessage& answer, std::span<std::byte> to) const;
 
   // Sending (tloe_channel_send.cc).
   void SendRequests();
   bool SendNextMessage(uint32_t request_index);
   void SendFrames(Instant now);
+  // After whatever may have changed something: sends what there is to send, and settles when to
+  // look again.
+  void Advance(Instant now);
 
   // Ends and deadlines (tloe_channel.cc).
   void Finish(Instant now, uint32_t request_index, transport::Code code);
@@ -92,6 +98,7 @@ class TloeChannel final : public transport::Channel {
   void CountOutcome(const transport::Request& request, transport::Code code, Duration latency);
   void ExpireRequests(Instant now);
   void CountInFlight();
+  Instant DueAt() const;
 
   // The message lists of requests.
   void LinkMessage(uint32_t request_index, uint32_t message_index);
@@ -129,6 +136,7 @@ class TloeChannel final : public transport::Channel {
   bool lost_ = false;
   Instant lost_since_;
   Instant last_frame_;  // of the peer
+  Instant due_;         // nothing has to be done before, unless a frame comes
   Instant reopen_at_ = Instant::Never();
   Duration reopen_pause_;
   tloe::Failure last_failure_ = tloe::Failure::kNone;

@@ -135,7 +135,6 @@ void TloeChannel::SendFrames(Instant now) {
     link_status_ = link_->Send(outgoing_);
     if (outgoing_.size() < outgoing_.capacity()) break;
   }
-  CopyEngineStats();
 }
 
 }  // namespace oxmem::channel

@@ -80,6 +80,7 @@ std::size_t BatchReceiver::Deliver(std::size_t count, std::span<IncomingFrame> f
     std::memcpy(out.from.bytes.data(), frame + sizeof(MacAddress::bytes),
                 sizeof(MacAddress::bytes));
     out.bytes = {frame + kEthernetHeaderBytes, messages_[i].msg_len - kEthernetHeaderBytes};
+    PrefetchEnd(out);
     bytes += out.bytes.size();
   }
   stats_.frames_received.Add(delivered);

@@ -123,6 +123,7 @@ std::size_t PacketRingReceiver::Receive(std::span<IncomingFrame> frames) {
     std::memcpy(out.from.bytes.data(), frame + sizeof(MacAddress::bytes),
                 sizeof(MacAddress::bytes));
     out.bytes = {frame + kEthernetHeaderBytes, header->tp_len - kEthernetHeaderBytes};
+    PrefetchEnd(out);
     bytes += out.bytes.size();
   }
   if (delivered == frames.size()) {

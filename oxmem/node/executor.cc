@@ -26,34 +26,30 @@ constexpr uint8_t kLargestOperandSize = 3;
 // What a denied read has to carry: TileLink wants all its beats, marked corrupt (section 4.5).
 alignas(64) constexpr std::array<std::byte, 1 << 15> kZeroes{};
 
-// The message an operation is answered with, before anything is known of how it went.
-Message AnswerHeader(const Message& request, const ExecutorLimits& limits) {
-  OpcodeD opcode = OpcodeD::kAccessAck;
-  if (request.channel == Channel::kC) {
-    opcode = OpcodeD::kReleaseAck;
-  } else {
-    switch (static_cast<OpcodeA>(request.opcode)) {
-      case OpcodeA::kGet:
-      case OpcodeA::kArithmeticData:
-      case OpcodeA::kLogicalData:
-        // Data that fits no frame cannot be sent, denied or not; the refusal goes without it.
-        opcode = request.size <= limits.largest_data_size ? OpcodeD::kAccessAckData
-                                                          : OpcodeD::kAccessAck;
-        break;
-      case OpcodeA::kPutFullData:
-      case OpcodeA::kPutPartialData:
-        opcode = OpcodeD::kAccessAck;
-        break;
-      case OpcodeA::kIntent:
-        opcode = OpcodeD::kHintAck;
-        break;
-      case OpcodeA::kAcquireBlock:
-      case OpcodeA::kAcquirePerm:
-        opcode = OpcodeD::kGrant;
-        break;
-    }
+// What an operation is answered with, before anything is known of how it went.
+OpcodeD AnswerOpcode(const Message& request, const ExecutorLimits& limits) {
+  if (request.channel == Channel::kC) return OpcodeD::kReleaseAck;
+  switch (static_cast<OpcodeA>(request.opcode)) {
+    case OpcodeA::kGet:
+    case OpcodeA::kArithmeticData:
+    case OpcodeA::kLogicalData:
+      // Data that fits no frame cannot be sent, denied or not; the refusal goes without it.
+      return request.size <= limits.largest_data_size ? OpcodeD::kAccessAckData
+                                                      : OpcodeD::kAccessAck;
+    case OpcodeA::kPutFullData:
+    case OpcodeA::kPutPartialData:
+      return OpcodeD::kAccessAck;
+    case OpcodeA::kIntent:
+      return OpcodeD::kHintAck;
+    case OpcodeA::kAcquireBlock:
+    case OpcodeA::kAcquirePerm:
+      return OpcodeD::kGrant;
   }
-  Message answer = tilelink::MakeD(opcode, request.size, request.source);
+  return OpcodeD::kAccessAck;
+}
+
+Message AnswerHeader(const Message& request, const ExecutorLimits& limits) {
+  Message answer = tilelink::MakeD(AnswerOpcode(request, limits), request.size, request.source);
   answer.domain = request.domain;
   answer.address = request.address;  // not sent; names the byte lanes of data below 8 bytes
   return answer;
@@ -146,7 +142,7 @@ bool Executor::WantsAnswer(const Message& request) {
 }
 
 std::size_t Executor::AnswerFlits(const Message& request, const ExecutorLimits& limits) {
-  return tilelink::FlitsOf(AnswerHeader(request, limits));
+  return tilelink::FlitsOf(tilelink::MakeD(AnswerOpcode(request, limits), request.size, 0));
 }
 
 Answer Executor::Execute(const DecodedMessage& request, DataOrder order,

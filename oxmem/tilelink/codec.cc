@@ -126,15 +126,22 @@ void CopyGroup(const std::byte* flits, uint64_t mask, std::size_t count, DataOrd
 }  // namespace
 
 std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits) {
-  if (flits.size() < kFlitBytes) return std::nullopt;
   std::optional<DecodedMessage> decoded(std::in_place);
-  Message& message = decoded->message;
-  if (!DecodeHeader(LoadBigEndian<uint64_t>(flits.data()), &message)) return std::nullopt;
+  if (!DecodeMessage(flits, &*decoded)) decoded.reset();
+  return decoded;
+}
+
+// In place, as a copy of what was just put together byte by byte costs more than the decoding.
+bool DecodeMessage(std::span<const std::byte> flits, DecodedMessage* to) {
+  if (flits.size() < kFlitBytes) return false;
+  Message& message = to->message;
+  message = Message{};
+  if (!DecodeHeader(LoadBigEndian<uint64_t>(flits.data()), &message)) return false;
   const uint8_t form = internal::FormOf(message);
-  if (form == 0) return std::nullopt;
-  decoded->flit_count = internal::FlitsOf(form, message.size);
-  const std::size_t bytes = decoded->flit_count * kFlitBytes;
-  if (bytes > flits.size()) return std::nullopt;
+  if (form == 0) return false;
+  to->flit_count = internal::FlitsOf(form, message.size);
+  const std::size_t bytes = to->flit_count * kFlitBytes;
+  if (bytes > flits.size()) return false;
   std::size_t offset = kFlitBytes;
   if ((form & internal::kAddress) != 0) {
     message.address = LoadBigEndian<uint64_t>(flits.data() + offset);
@@ -143,8 +150,8 @@ std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits) {
     message.sink = static_cast<uint32_t>(LoadBigEndian<uint64_t>(flits.data() + offset) & kIdMask);
     offset += kFlitBytes;
   }
-  decoded->payload.flits = flits.subspan(offset, bytes - offset);
-  return decoded;
+  to->payload.flits = flits.subspan(offset, bytes - offset);
+  return true;
 }
 
 std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, DataOrder order,

@@ -37,6 +37,8 @@ struct DecodedMessage {
 // Decodes the message that starts at the front of `flits`. Nothing if the channel or opcode is
 // unknown or the message runs past the end. Reserved bits are ignored.
 std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits);
+// The same in place, false for nothing: `to` is undefined then.
+bool DecodeMessage(std::span<const std::byte> flits, DecodedMessage* to);
 
 // What a message to be encoded carries besides its fields: DataBytes(message) bytes in memory
 // order, and for PutPartialData one bit a byte, bit i of mask[i / 64] for byte i. Unused ones are

@@ -197,7 +197,9 @@ Instant Engine::Impl::NextDeadline() const {
     case State::kOpen:
       break;
   }
-  Instant deadline = std::min({ResendDeadline(), ProbeDeadline(), ForgetDeadline()});
+  Instant deadline = ResendDeadline();
+  if (deadline.is_never()) deadline = ProbeDeadline();  // there is none beside the other
+  deadline = std::min(deadline, ForgetDeadline());
   if (state == State::kOpening) deadline = std::min(deadline, open_deadline);
   // What cannot be sent for want of room is no reason to wake up; the next acknowledgement is.
   const bool room = window.HasRoom(kMinFrameBytes);

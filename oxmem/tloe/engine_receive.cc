@@ -389,9 +389,7 @@ void Engine::Impl::OnNak(Instant now) {
 const DecodedMessage* Engine::Impl::PeekMessage() {
   if (!retained.empty()) {
     if (!retained_peeked) {
-      const auto decoded = tilelink::DecodeMessage(retained.Unread());
-      OXMEM_CHECK(decoded.has_value());
-      retained_message = *decoded;
+      OXMEM_CHECK(tilelink::DecodeMessage(retained.Unread(), &retained_message));
       retained_peeked = true;
     }
     return &retained_message;

@@ -29,10 +29,9 @@ std::optional<std::size_t> DecodeMessages(const ParsedFrame& frame, MessageArray
     // The last message may run to the end of the frame, the others to the next start.
     const std::size_t end = rest != 0 ? static_cast<std::size_t>(std::countr_zero(rest))
                                       : frame.flits.size() / kFlitBytes;
-    const auto decoded = tilelink::DecodeMessage(
-        frame.flits.subspan(start * kFlitBytes, (end - start) * kFlitBytes));
-    if (!decoded) return std::nullopt;
-    (*messages)[count++] = *decoded;
+    const auto flits = frame.flits.subspan(start * kFlitBytes, (end - start) * kFlitBytes);
+    if (!tilelink::DecodeMessage(flits, &(*messages)[count])) return std::nullopt;
+    ++count;
   }
   return count;
 }
