@@ -39,7 +39,7 @@ std::size_t ChannelWaiter::Wait(transport::Channel& channel,
     const bool can_be_woken = channel.event_fd() >= 0 || !due.is_never();
     if (can_be_woken && channel.Arm() && Sleep(channel.event_fd(), stop_fd, now, due)) return 0;
     count = channel.Poll(completions);
-    now = Now();
+    if (count == 0) now = Now();
   }
   return count;
 }

@@ -182,17 +182,19 @@ void TloeEndpoint::Serve() {
   Instant link_check = now + kLinkCheckInterval;
   while (!stop_.load(std::memory_order_relaxed)) {
     const bool worked = node_->Poll(now);
-    const Instant after = Now();
+    Instant after = Now();
     if (worked) {
       service_time_.Record(after - now);
       spin_until = after + options_.spin;
     } else if (after >= spin_until) {
       Sleep(after, link_check);
+      after = Now();
     } else {
       // Whoever waits for this processor may be the one who has the next frame for us.
       sched_yield();
+      after = Now();
     }
-    now = Now();
+    now = after;
     if (now < link_check) continue;
     link_check = now + kLinkCheckInterval;
     WatchLink();
