@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +21,10 @@ namespace {
 
 constexpr std::size_t kTasksPerRound = 256;  // then the channels have their turn
 constexpr uint32_t kRoundsPerLook = 32;      // at descriptors, while there is other work
+
+// What is driven is looked at between arming and sleeping, so only what came since has to wake, and
+// the kernel need not be told that it was read.
+constexpr uint32_t kNews = EPOLLIN | EPOLLET;
 
 void PauseCpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -58,18 +61,21 @@ class CallTask final : public ReactorTask {
 
 }  // namespace
 
-Reactor::Reactor(ReactorOptions options)
-    : options_(std::move(options)), queue_(options_.queue_capacity) {}
+Reactor::Reactor(ReactorOptions options, LazyTimer timer)
+    : options_(std::move(options)), timer_(std::move(timer)), queue_(options_.queue_capacity) {}
 
 absl::StatusOr<std::unique_ptr<Reactor>> Reactor::Create(ReactorOptions options) {
-  std::unique_ptr<Reactor> reactor(new Reactor(std::move(options)));
+  OXMEM_ASSIGN_OR_RETURN(LazyTimer timer, LazyTimer::Create());
+  std::unique_ptr<Reactor> reactor(new Reactor(std::move(options), std::move(timer)));
   reactor->epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   reactor->wake_fd_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!reactor->epoll_.valid() || !reactor->wake_fd_.valid()) {
     return ErrnoStatus(errno, "cannot create the I/O thread's descriptors");
   }
-  epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (epoll_ctl(reactor->epoll_.get(), EPOLL_CTL_ADD, reactor->wake_fd_.get(), &event) != 0) {
+  epoll_event event{.events = kNews, .data = {.ptr = nullptr}};
+  epoll_event time{.events = EPOLLIN, .data = {.ptr = &reactor->timer_}};
+  if (epoll_ctl(reactor->epoll_.get(), EPOLL_CTL_ADD, reactor->wake_fd_.get(), &event) != 0 ||
+      epoll_ctl(reactor->epoll_.get(), EPOLL_CTL_ADD, reactor->timer_.fd(), &time) != 0) {
     return ErrnoStatus(errno, "cannot watch the I/O thread's descriptors");
   }
   reactor->thread_ = std::thread([raw = reactor.get()] { raw->Main(); });
@@ -118,14 +124,14 @@ bool Reactor::Call(const std::function<void()>& function) {
 void Reactor::Stop() {
   stop_requested_.store(true);
   const uint64_t one = 1;
-  // Fails only if the counter is at its end, and then the descriptor is readable anyway.
+  // Fails only if the counter is at its end, which nobody lives to see.
   static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
 }
 
 absl::Status Reactor::Add(std::unique_ptr<Pollable> pollable) {
   OXMEM_CHECK(on_thread());
   if (const int fd = pollable->event_fd(); fd >= 0) {
-    epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
+    epoll_event event{.events = kNews, .data = {.ptr = nullptr}};
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
       return ErrnoStatus(errno, "cannot watch a channel");
     }
@@ -190,7 +196,7 @@ void Reactor::Main() {
       idle_since = Instant::Never();
       if (!watched_.empty() && --rounds_to_look == 0) {
         rounds_to_look = kRoundsPerLook;
-        LookAtDescriptors(0);
+        LookAtDescriptors(/*sleep=*/false);
       }
       continue;
     }
@@ -200,7 +206,7 @@ void Reactor::Main() {
       if (now - idle_since < options_.spin) {
         if (!watched_.empty() && --rounds_to_look == 0) {
           rounds_to_look = kRoundsPerLook;
-          LookAtDescriptors(0);
+          LookAtDescriptors(/*sleep=*/false);
         }
         PauseCpu();
         continue;
@@ -241,34 +247,25 @@ void Reactor::SleepIfIdle() {
   for (std::size_t i = 0; idle && i < pollables_.size(); ++i) idle = pollables_[i]->Arm();
   if (idle) {
     stats_.sleeps.Increment();
-    const Instant deadline = NextDeadline();
-    LookAtDescriptors(deadline.is_never() ? -1
-                                          : std::max<int64_t>((deadline - Now()).nanoseconds(), 0));
+    timer_.Set(Now(), NextDeadline());
+    LookAtDescriptors(/*sleep=*/true);
   }
   sleeping_.store(false);
 }
 
-void Reactor::LookAtDescriptors(int64_t timeout_ns) {
+void Reactor::LookAtDescriptors(bool sleep) {
   std::array<epoll_event, 64> events;
-  int count = 0;
-  if (timeout_ns < 0) {
-    count = epoll_wait(epoll_.get(), events.data(), events.size(), -1);
-  } else {
-    const timespec timeout{.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    count = epoll_pwait2(epoll_.get(), events.data(), events.size(), &timeout, nullptr);
-  }
+  const int count = epoll_wait(epoll_.get(), events.data(), events.size(), sleep ? -1 : 0);
   OXMEM_CHECK(count >= 0 || errno == EINTR);
-  if (count == 0 && timeout_ns != 0) stats_.empty_wakeups.Increment();
+  bool news = false;
   for (int i = 0; i < count; ++i) {
-    auto* const watched = static_cast<Watched*>(events[static_cast<std::size_t>(i)].data.ptr);
-    if (watched != nullptr && !watched->removed) {
-      watched->callback(events[static_cast<std::size_t>(i)].events);
-    }
+    const epoll_event& event = events[static_cast<std::size_t>(i)];
+    if (event.data.ptr == &timer_) continue;
+    news = true;
+    auto* const watched = static_cast<Watched*>(event.data.ptr);
+    if (watched != nullptr && !watched->removed) watched->callback(event.events);
   }
-  if (count > 0) {
-    uint64_t value = 0;
-    static_cast<void>(read(wake_fd_.get(), &value, sizeof value));
-  }
+  if (sleep && !news) stats_.empty_wakeups.Increment();
   if (removed_watches_ != 0) {
     std::erase_if(watched_, [](const auto& watched) { return watched->removed; });
     removed_watches_ = 0;

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "transport/base/clock.h"
 #include "transport/base/counter.h"
+#include "transport/base/lazy_timer.h"
 #include "transport/base/unique_fd.h"
 #include "transport/runtime/bounded_queue.h"
 #include "transport/runtime/pollable.h"
@@ -97,12 +98,13 @@ class Reactor {
     bool removed = false;
   };
 
-  explicit Reactor(ReactorOptions options);
+  Reactor(ReactorOptions options, LazyTimer timer);
 
   void Main();
   bool RunTasks();
   bool PollAll();
-  void LookAtDescriptors(int64_t timeout_ns);
+  // Calls back for what is there; waits for it if `sleep`, until then or until the timer goes off.
+  void LookAtDescriptors(bool sleep);
   void SleepIfIdle();
   Instant NextDeadline() const;
   void BeginStop();
@@ -112,6 +114,7 @@ class Reactor {
   const ReactorOptions options_;
   UniqueFd epoll_;
   UniqueFd wake_fd_;
+  LazyTimer timer_;
   ReactorStats stats_;
   std::vector<std::unique_ptr<Pollable>> pollables_;
   std::vector<std::unique_ptr<Watched>> watched_;
