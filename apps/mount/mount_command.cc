@@ -192,16 +192,24 @@ int UmountCommand(const std::string& program, const std::string& directory, bool
   const absl::StatusOr<fs::OurMount> mount = fs::FindMount(directory);
   if (!mount.ok()) return Fail(program, mount.status());
   GiveUpOrphan(directory);
+  const fs::MountState state = lazy ? fs::MountState::kServed : fs::StateOfMount(mount->path);
+  if (state == fs::MountState::kSilent) {
+    return Fail(program, absl::FailedPreconditionError(absl::StrCat(
+                             mount->path,
+                             ": its daemon does not answer (is it stopped?); end it, or "
+                             "detach the mount with --lazy")));
+  }
   // What nobody serves is of no use to those who hold it.
-  const bool detach = lazy || fs::IsDeadMount(mount->path);
+  const bool detach = lazy || state == fs::MountState::kDead;
   const absl::Status status =
       fs::Unmount(mount->path, detach ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
   if (status.ok()) return kExitDone;
   if (ErrnoOf(status) != EBUSY) return Fail(program, status);
   std::string who;
   for (const fs::Holder& holder : fs::FindHolders(mount->path)) {
-    absl::StrAppend(&who, who.empty() ? ": " : ", ", Printable(holder.command), " (pid ",
-                    holder.pid, ") ", Printable(holder.how));
+    absl::StrAppend(&who, who.empty() ? ": " : ", ", Printable(holder.command));
+    if (holder.pid != 0) absl::StrAppend(&who, " (pid ", holder.pid, ")");
+    absl::StrAppend(&who, " ", Printable(holder.how));
   }
   return Fail(program, absl::FailedPreconditionError(absl::StrCat(
                            mount->path, " is in use", who.empty() ? " (root can see by whom)" : who,

@@ -4,12 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "apps/common/control_server.h"
 #include "apps/common/event_loop.h"
@@ -26,6 +29,7 @@
 #include "fs/volume/read_only_volume.h"
 #include "fs/volume/remote_volume.h"
 #include "fs/volume/statistics_volume.h"
+#include "transport/api/blocking.h"
 #include "transport/base/log.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
@@ -84,11 +88,36 @@ class MountService {
   bool replaced_ = false;
 };
 
+// An endpoint that was told a wrong size or base by the user is found out before anybody relies on
+// the mount. What does not answer now may later; it is not for us to say.
+absl::Status CheckEnds(transport::Channel& channel, const transport::Source& source) {
+  const transport::Limits& limits = channel.limits();
+  const uint64_t last = (limits.size_bytes - 1) / limits.alignment_bytes * limits.alignment_bytes;
+  std::vector<std::byte> buffer(static_cast<std::size_t>(limits.alignment_bytes));
+  for (const uint64_t offset : {uint64_t{0}, last}) {
+    transport::Request request{.op = transport::Op::kRead, .offset = offset};
+    request.buffer = buffer.data();
+    request.length = buffer.size();
+    if (transport::Run(channel, request).code != transport::Code::kDenied) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat(channel.name(), ": the endpoint denies the ", offset == 0 ? "first" : "last",
+                     " byte of ", source.Format(),
+                     "; its memory lies elsewhere or is smaller: see "
+                     "size= and base="));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpener& opener,
                                                                      std::size_t file) {
   OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, opener.Open());
   if (opened.channel->limits().size_bytes == 0) {
     return absl::FailedPreconditionError(absl::StrCat(opened.channel->name(), ": has no bytes"));
+  }
+  const transport::Source& source = spec_.sources[file];
+  if (predecessor_ == nullptr && statistics_[file].empty() &&
+      absl::StartsWith(source.scheme, "tloe")) {
+    OXMEM_RETURN_IF_ERROR(CheckEnds(*opened.channel, source));
   }
   std::unique_ptr<fs::Volume> volume =
       std::make_unique<fs::RemoteVolume>(std::move(opened.channel));

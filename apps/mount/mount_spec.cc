@@ -165,6 +165,7 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
     OXMEM_ASSIGN_OR_RETURN(spec.keep, TimeOf(key, value));
   } else if (key == "timeout") {
     OXMEM_ASSIGN_OR_RETURN(options.timeout, TimeOf(key, value));
+    spec.timeout_given = true;
   } else if (key == "threads") {
     OXMEM_ASSIGN_OR_RETURN(spec.threads, ThreadsOf(value));
   } else if (key == "spin") {
@@ -222,6 +223,17 @@ absl::Status NameFiles(const std::vector<std::string>& names, MountSpec& spec) {
   return absl::OkStatus();
 }
 
+// What waits for a peer waits as long as the mount does, unless its own timeout= says otherwise.
+void WaitAsLongAs(Duration timeout, transport::Source& source) {
+  constexpr std::array<std::string_view, 4> kWithPeer = {"tloe", "tloe+udp", "unix", "shm"};
+  constexpr Duration kForEver = Duration::Seconds(int64_t{3600} * 876000);
+  for (transport::Source& nested : source.nested) WaitAsLongAs(timeout, nested);
+  if (std::find(kWithPeer.begin(), kWithPeer.end(), source.scheme) == kWithPeer.end()) return;
+  if (source.Find("timeout") != nullptr) return;
+  source.parameters.push_back(
+      {"timeout", FormatDuration(timeout == Duration() ? kForEver : timeout)});
+}
+
 mode_t ProcessUmask() {
   const mode_t mask = umask(0);
   umask(mask);
@@ -257,6 +269,9 @@ absl::Status MountSpecBuilder::AddOptions(const std::string& list) {
 absl::StatusOr<MountSpec> MountSpecBuilder::Build() && {
   OXMEM_CHECK(!spec_.sources.empty() && !spec_.options.directory.empty());
   OXMEM_RETURN_IF_ERROR(NameFiles(names_, spec_));
+  if (spec_.timeout_given) {
+    for (transport::Source& source : spec_.sources) WaitAsLongAs(spec_.options.timeout, source);
+  }
   spec_.options.device_name = spec_.files[0].source;
   if (spec_.files.size() > 1) {
     absl::StrAppend(&spec_.options.device_name, "+", spec_.files.size() - 1);
@@ -275,7 +290,9 @@ std::string MountSpecBuilder::OptionNames() { return std::string(kKnown); }
 
 absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
                                          const std::vector<std::string>& option_lists) {
-  if (words.empty()) return absl::InvalidArgumentError("the directory to mount at is missing");
+  if (words.empty() || words.back().empty()) {
+    return absl::InvalidArgumentError("the directory to mount at is missing");
+  }
   MountSpecBuilder builder;
   builder.SetDirectory(words.back());
   for (std::size_t i = 0; i + 1 < words.size(); ++i) {

@@ -26,7 +26,8 @@ struct MountSpec {
   // The mount waits this long for a server when its own has died; not said: as ServeMount's caller
   // thinks best.
   std::optional<Duration> keep;
-  bool replace = false;  // a mount that another process serves is taken over
+  bool timeout_given = false;  // options.timeout was asked for; sources without their own use it
+  bool replace = false;        // a mount that another process serves is taken over
 };
 
 // Puts a mount together from words that come one by one, each checked as it comes. The first error

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,12 +12,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -45,23 +48,35 @@ std::string Unescape(const std::string& text) {
 }
 
 struct Mounted {
+  std::string path;
   std::string type;
-  std::string device;
+  std::string source;
+  std::string device;  // "0-45"
 };
+
+// Every mount, in the order in which they were made.
+std::vector<Mounted> ReadMountTable() {
+  std::vector<Mounted> mounts;
+  std::ifstream table("/proc/self/mountinfo");
+  for (std::string line; std::getline(table, line);) {
+    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
+    for (std::size_t i = 6; i + 2 < fields.size(); ++i) {
+      if (fields[i] != "-") continue;
+      mounts.push_back({.path = Unescape(fields[4]),
+                        .type = fields[i + 1],
+                        .source = Unescape(fields[i + 2]),
+                        .device = absl::StrReplaceAll(fields[2], {{":", "-"}})});
+      break;
+    }
+  }
+  return mounts;
+}
 
 // What is mounted at the path (the topmost), if anything is.
 std::optional<Mounted> MountedAt(const std::string& path) {
   std::optional<Mounted> mounted;
-  std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) {
-    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    if (fields.size() < 7 || Unescape(fields[4]) != path) continue;
-    for (std::size_t i = 6; i + 1 < fields.size(); ++i) {
-      if (fields[i] == "-") {
-        mounted = {.type = fields[i + 1], .device = absl::StrReplaceAll(fields[2], {{":", "-"}})};
-        break;
-      }
-    }
+  for (Mounted& mount : ReadMountTable()) {
+    if (mount.path == path) mounted = std::move(mount);
   }
   return mounted;
 }
@@ -168,12 +183,42 @@ std::string UseBy(const std::string& process, const std::string& directory) {
   return "";
 }
 
+std::vector<Holder> FindMountsWithin(const std::string& directory) {
+  std::vector<Holder> holders;
+  for (const Mounted& mount : ReadMountTable()) {
+    if (mount.path == directory || !Within(mount.path, directory)) continue;
+    holders.push_back({0, mount.source, absl::StrCat("is mounted in it, at ", mount.path)});
+  }
+  return holders;
+}
+
+// Loop devices have a file open in the name of no process.
+std::vector<Holder> FindLoopDevices(const std::string& directory) {
+  std::vector<Holder> holders;
+  std::unique_ptr<DIR, int (*)(DIR*)> devices(opendir("/sys/block"), closedir);
+  while (devices != nullptr) {
+    const dirent* entry = readdir(devices.get());
+    if (entry == nullptr) break;
+    std::string file;
+    std::getline(std::ifstream(absl::StrCat("/sys/block/", entry->d_name, "/loop/backing_file")),
+                 file);
+    if (!Within(file, directory)) continue;
+    std::string device = absl::StrCat("/dev/", entry->d_name);
+    std::string how = absl::StrCat("has ", file, " open");
+    for (const Mounted& mount : ReadMountTable()) {
+      if (mount.source == device) absl::StrAppend(&how, " and is mounted at ", mount.path);
+    }
+    holders.push_back({0, std::move(device), std::move(how)});
+  }
+  return holders;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory) {
   OXMEM_ASSIGN_OR_RETURN(const std::string path, AbsolutePath(directory));
   if (const auto mounted = MountedAt(path); mounted.has_value()) {
-    if (mounted->type != kMountType || !IsDeadMount(path)) {
+    if (mounted->type != kMountType || StateOfMount(path) != MountState::kDead) {
       return absl::AlreadyExistsError(
           absl::StrCat(path, ": a file system of type ", mounted->type, " is mounted there already",
                        mounted->type == kMountType
@@ -204,10 +249,34 @@ absl::StatusOr<OurMount> FindMount(const std::string& directory) {
   return OurMount{.path = path, .device = mounted->device};
 }
 
-bool IsDeadMount(const std::string& path) {
-  // Attributes would come from the kernel's cache.
-  struct statfs ignored;
-  return statfs(path.c_str(), &ignored) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+MountState StateOfMount(const std::string& path) {
+  constexpr int kPatienceMs = 5000;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return MountState::kSilent;
+  const UniqueFd answer(ends[0]);
+  UniqueFd to_parent(ends[1]);
+  // Who asks a daemon that is stopped cannot take its question back; so a child does.
+  const pid_t child = fork();
+  if (child == 0) {
+    // Attributes would come from the kernel's cache.
+    struct statfs ignored;
+    const bool dead =
+        statfs(path.c_str(), &ignored) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+    const char state = dead ? 'd' : 's';
+    (void)!write(to_parent.get(), &state, 1);
+    _exit(0);
+  }
+  to_parent.Reset();
+  pollfd wait{.fd = answer.get(), .events = POLLIN, .revents = 0};
+  char state = 0;
+  const bool answered =
+      child > 0 && poll(&wait, 1, kPatienceMs) > 0 && read(answer.get(), &state, 1) == 1;
+  if (child > 0) {
+    if (!answered) kill(child, SIGKILL);
+    waitpid(child, nullptr, answered ? 0 : WNOHANG);
+  }
+  if (!answered) return MountState::kSilent;
+  return state == 'd' ? MountState::kDead : MountState::kServed;
 }
 
 absl::Status Unmount(const std::string& directory, UnmountMode mode) {
@@ -218,7 +287,8 @@ absl::Status Unmount(const std::string& directory, UnmountMode mode) {
 }
 
 std::vector<Holder> FindHolders(const std::string& directory) {
-  std::vector<Holder> holders;
+  std::vector<Holder> holders = FindMountsWithin(directory);
+  for (Holder& device : FindLoopDevices(directory)) holders.push_back(std::move(device));
   std::unique_ptr<DIR, int (*)(DIR*)> processes(opendir("/proc"), closedir);
   while (processes != nullptr) {
     const dirent* entry = readdir(processes.get());

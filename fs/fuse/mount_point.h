@@ -26,8 +26,14 @@ struct OurMount {
 // A mount of ours, whether or not anybody serves it: nothing is asked of it.
 absl::StatusOr<OurMount> FindMount(const std::string& directory);
 
-// Whether nobody serves the mount and nobody can. Waits for the daemon, or for a keeper to give up.
-bool IsDeadMount(const std::string& path);
+enum class MountState {
+  kServed,
+  kDead,    // nobody serves it, and nobody can
+  kSilent,  // its daemon does not answer, or a keeper waits for another one
+};
+
+// Asks the daemon, and gives it a few seconds.
+MountState StateOfMount(const std::string& path);
 
 enum class UnmountMode {
   kClean,   // fails with EBUSY while it is in use
@@ -38,10 +44,10 @@ enum class UnmountMode {
 // so the daemon must be serving, on another thread if it is this process.
 absl::Status Unmount(const std::string& directory, UnmountMode mode);
 
-// A process that keeps a mount busy.
+// What keeps a mount busy.
 struct Holder {
-  pid_t pid = 0;
-  std::string command;  // "fio"
+  pid_t pid = 0;        // 0: no process, but the kernel for a device or a mount
+  std::string command;  // "fio", "/dev/loop0"
   std::string how;      // "has /mnt/oxmem/data open"
 };
 

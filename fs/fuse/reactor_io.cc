@@ -123,7 +123,7 @@ void Reactor::Answer(RequestSlot& slot) {
 void Reactor::ExpireOverdue(Instant now) {
   while (!waiting_.empty() && waiting_.front()->deadline <= now) {
     RequestSlot& slot = *waiting_.front();
-    if (slot.transfer.issued != slot.issued_at_deadline) {
+    if (slot.kind == IoKind::kZero && slot.transfer.issued != slot.issued_at_deadline) {
       // Long, but it goes on: zeroing a terabyte may take its time.
       slot.issued_at_deadline = slot.transfer.issued;
       slot.deadline = now + options_.timeout;

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Mounts as their users see them: real programs on real mounts, of memory here and behind a wire."""
+import errno
+import mmap
 import os
 import shutil
 import signal
@@ -32,6 +34,44 @@ class Commands(MountTest):
                          self.dir)
         self.check("umount", self.dir)
         self.refused(1, "nothing is mounted", "umount", self.dir)
+
+    def test_umount_names_the_loop_device_and_the_mounts_that_hold_it(self):
+        self.check("mount", "mem:?size=8M", self.dir)
+        self.run_tool("mke2fs", "-q", "-F", self.data)
+        device = subprocess.run(["losetup", "--find", "--show", self.data], capture_output=True,
+                                text=True)
+        if device.returncode != 0:
+            self.skipTest(f"no loop devices here: {device.stderr.strip()}")
+        name = device.stdout.strip()
+        self.addCleanup(subprocess.run, ["losetup", "-d", name], capture_output=True)
+        self.refused(1, rf"in use: {name} has {self.data} open; end that", "umount", self.dir)
+        inner = self.path("inner")
+        os.mkdir(inner)
+        self.run_tool("mount", name, inner)
+        self.addCleanup(subprocess.run, ["umount", "-l", inner], capture_output=True)
+        self.refused(1, rf"{name} has {self.data} open and is mounted at {inner}", "umount", self.dir)
+        self.run_tool("umount", inner)
+        self.run_tool("losetup", "-d", name)
+        self.check("umount", self.dir)
+
+    def test_umount_does_not_wait_for_a_daemon_that_is_stopped(self):
+        daemon = self.mount("mem:?size=1M", "-o", "threads=1")
+        daemon.signal(signal.SIGSTOP)
+        try:
+            self.refused(1, "its daemon does not answer", "umount", self.dir)
+            self.refused(1, "mounted there already", "mount", "mem:?size=1M", self.dir)
+        finally:
+            daemon.signal(signal.SIGCONT)
+        self.check("umount", self.dir)
+
+    def test_an_endpoint_without_the_memory_that_was_asked_for_is_no_mount(self):
+        net = self.net()
+        self.node(net)
+        for what, place in (("?size=1T", "last"), ("?size=4K&base=0x40000000", "first")):
+            self.refused(1, f"denies the {place} byte of .*see size= and base=", "mount",
+                         net.source + what, self.dir, space=net.client)
+            self.assertFalse(os.path.ismount(self.dir))
+        self.wait_for_no_process()
 
     def test_a_term_signal_unmounts(self):
         daemon = self.mount("mem:?size=1M")
@@ -70,6 +110,7 @@ class Commands(MountTest):
         for code, pattern, words in (
                 (2, "directory to mount at is missing", []),
                 (2, "directory to mount at is missing", ["mem:?size=1M"]),
+                (2, "directory to mount at is missing", ["mem:?size=1M", ""]),
                 (2, "there is no such option .known: ro", ["-o", "blub", self.dir]),
                 (2, "not one of auto, always, never", ["-o", "dax=some", self.dir]),
                 (2, "not a number from 1", ["-o", "threads=0", self.dir]),
@@ -234,6 +275,35 @@ class Unprivileged(MountTest):
 
 
 class Failures(MountTest):
+    def read_fails_after(self):
+        """The seconds until a direct read of the mount fails with EIO."""
+        fd = os.open(self.data, os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, 4096)
+        began = time.monotonic()
+        with self.assertRaises(OSError) as failure:
+            os.preadv(fd, [buffer], 0)
+        took = time.monotonic() - began
+        os.close(fd)
+        self.assertEqual(failure.exception.errno, errno.EIO)
+        return took
+
+    def test_a_request_fails_at_its_deadline(self):
+        daemon = self.mount("delay:(mem:?size=1M)?latency=60s", "-o", "dax=never,timeout=2s")
+        self.assertTrue(2 <= self.read_fails_after() < 3.5)
+        daemon.signal(signal.SIGKILL)
+
+    def test_sources_wait_as_long_as_the_mount_unless_they_say_otherwise(self):
+        net = self.net()
+        node = self.node(net)
+        for options, source, least, most in (("timeout=7s", "?size=1M", 7, 9),
+                                             ("timeout=7s", "?size=1M&timeout=1s", 1, 3)):
+            daemon = self.mount(net.source + source, "-o", f"dax=never,{options}", space=net.client)
+            node.signal(signal.SIGSTOP)
+            self.assertTrue(least <= self.read_fails_after() < most)
+            node.signal(signal.SIGCONT)
+            daemon.signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+
     def test_a_dead_node_gives_errors_in_time_and_heals(self):
         net = self.net()
         node = self.node(net)
