@@ -3,7 +3,9 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -32,10 +34,29 @@ absl::StatusOr<UniqueFd> ListenAt(const addrinfo& address, const std::string& ho
   return fd;
 }
 
+bool ListensAt(int fd, const addrinfo& address) {
+  sockaddr_storage own{};
+  socklen_t length = sizeof own;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+         length == address.ai_addrlen && std::memcmp(&own, address.ai_addr, length) == 0;
+}
+
+// One that listens there already, or a new one.
+absl::StatusOr<UniqueFd> ListenerAt(const addrinfo& address, const std::string& host_port,
+                                    std::vector<UniqueFd>* inherited) {
+  const auto found = std::find_if(inherited->begin(), inherited->end(),
+                                  [&](const UniqueFd& fd) { return ListensAt(fd.get(), address); });
+  if (found == inherited->end()) return ListenAt(address, host_port);
+  UniqueFd fd = std::move(*found);
+  inherited->erase(found);
+  return fd;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
-    EventLoop* loop, const std::string& host_port, std::function<ProcessFigures()> figures) {
+    EventLoop* loop, const std::string& host_port, std::function<ProcessFigures()> figures,
+    std::vector<UniqueFd> inherited) {
   OXMEM_ASSIGN_OR_RETURN(const transport::HostPort where, transport::ParseHostPort(host_port));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -52,7 +73,8 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   RequestServer::Options options;
   options.request_end = "\r\n\r\n";
   for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
-    OXMEM_ASSIGN_OR_RETURN(UniqueFd fd, ListenAt(*address, host_port));
+    OXMEM_ASSIGN_OR_RETURN(UniqueFd fd, ListenerAt(*address, host_port, &inherited));
+    server->listening_fds_.push_back(fd.get());
     OXMEM_ASSIGN_OR_RETURN(auto one, RequestServer::Start(loop, std::move(fd), options,
                                                           [figures](const std::string& request) {
                                                             return MetricsAnswer(request, figures);

@@ -1,6 +1,7 @@
 #include "apps/common/stats_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,16 +15,29 @@
 
 namespace oxmem::apps {
 
+namespace {
+
+std::string UnreadyPath(const std::string& path) {
+  return absl::StrCat(path, ".", getpid(), ".tmp");
+}
+
+// O_EXCL and no link followed: the directory may be /tmp.
+UniqueFd MakeUnready(const std::string& unready) {
+  unlink(unready.c_str());
+  return UniqueFd(
+      open(unready.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+}
+
+}  // namespace
+
 absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
-  const std::string unready = absl::StrCat(path, ".", getpid(), ".tmp");
+  const std::string unready = UnreadyPath(path);
   const auto error = [&] {
     const int number = errno;
     unlink(unready.c_str());
     return ErrnoStatus(number, absl::StrCat("cannot write ", path));
   };
-  // O_EXCL and no link followed: the directory may be /tmp.
-  unlink(unready.c_str());
-  UniqueFd fd(open(unready.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  const UniqueFd fd = MakeUnready(unready);
   if (!fd.valid()) return error();
   std::size_t written = 0;
   while (written < text.size()) {
@@ -65,6 +79,16 @@ Json StatsFile::Next(const ProcessFigures& process, const std::string& kind) {
   json["write"] = Direction(writes, &writes_);
   json["oxmem"] = FiguresJson(process);
   return json;
+}
+
+absl::Status StatsFile::Check() const {
+  const std::string unready = UnreadyPath(path_);
+  const UniqueFd fd = MakeUnready(unready);
+  int error = fd.valid() ? 0 : errno;
+  unlink(unready.c_str());
+  struct stat there {};
+  if (error == 0 && lstat(path_.c_str(), &there) == 0 && S_ISDIR(there.st_mode)) error = EISDIR;
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot write ", path_));
 }
 
 absl::Status StatsFile::Write(const ProcessFigures& process, const std::string& kind) {

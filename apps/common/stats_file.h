@@ -23,6 +23,8 @@ class StatsFile {
   // writes and write_bytes, of all parts of the kind.
   Json Next(const ProcessFigures& process, const std::string& kind);
 
+  // Whether Write could make the file there, as far as that can be told before; leaves no trace.
+  absl::Status Check() const;
   absl::Status Write(const ProcessFigures& process, const std::string& kind);
 
   const std::string& path() const { return path_; }

@@ -57,6 +57,9 @@ absl::Status Keeper::Keep(const Things& things) {
   for (const int fd : things.memory) {
     OXMEM_RETURN_IF_ERROR(SendWord(socket, KeeperWord::kMemory, "", fd));
   }
+  for (const int fd : things.listening) {
+    OXMEM_RETURN_IF_ERROR(SendWord(socket, KeeperWord::kListening, "", fd));
+  }
   for (const int fd : things.fuse_fds) {
     OXMEM_RETURN_IF_ERROR(SendWord(socket, KeeperWord::kFuse, "", fd));
   }

@@ -42,6 +42,7 @@ class Keeper {
     int attributes = -1;
     std::vector<int> fuse_fds;
     std::vector<int> memory;
+    std::vector<int> listening;
     bool survives_its_server = false;
     std::string socket_path;  // where successors ask; empty: nowhere
   };
@@ -75,6 +76,7 @@ class Predecessor {
   bool serving() const { return serving_; }
   int record_fd() const { return kept_.mount.record.get(); }
   std::vector<UniqueFd> TakeMemory() { return std::move(kept_.memory); }
+  std::vector<UniqueFd> TakeListening() { return std::move(kept_.listening); }
 
   // Has the other process stop serving, if there is one; then the mount is this one's to serve.
   absl::StatusOr<fs::LiveMount> Take();

@@ -190,6 +190,9 @@ void KeeperProcess::Offer() {
   bool sent = send(KeeperWord::kRecord, kept_.mount.record.get()) &&
               send(KeeperWord::kAttributes, kept_.mount.attributes.get());
   for (const UniqueFd& fd : kept_.memory) sent = sent && send(KeeperWord::kMemory, fd.get());
+  for (const UniqueFd& fd : kept_.listening) {
+    sent = sent && send(KeeperWord::kListening, fd.get());
+  }
   sent = sent && send(serving_ ? KeeperWord::kServing : KeeperWord::kOrphaned, -1);
   if (!sent) DropSuccessor();
 }
@@ -215,6 +218,7 @@ void KeeperProcess::OnSuccessor() {
     case KeeperWord::kRecord:
     case KeeperWord::kAttributes:
     case KeeperWord::kMemory:
+    case KeeperWord::kListening:
     case KeeperWord::kFuse:
     case KeeperWord::kEnd:
     case KeeperWord::kKept:

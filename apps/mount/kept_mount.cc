@@ -59,7 +59,7 @@ absl::StatusOr<KeeperMessage> ReceiveWord(int socket, Instant deadline) {
     }
     const auto word = static_cast<uint8_t>(packet[0]);
     if (length == 0 || word < static_cast<uint8_t>(KeeperWord::kRecord) ||
-        word > static_cast<uint8_t>(KeeperWord::kBye)) {
+        word > static_cast<uint8_t>(KeeperWord::kListening)) {
       return absl::InternalError("the keeper of the mount speaks another language");
     }
     message.word = static_cast<KeeperWord>(word);
@@ -79,6 +79,9 @@ absl::Status Store(KeeperMessage message, KeptMount* kept) {
       return absl::OkStatus();
     case KeeperWord::kMemory:
       kept->memory.push_back(std::move(message.fd));
+      return absl::OkStatus();
+    case KeeperWord::kListening:
+      kept->listening.push_back(std::move(message.fd));
       return absl::OkStatus();
     case KeeperWord::kFuse:
       kept->mount.fuse_fds.push_back(std::move(message.fd));

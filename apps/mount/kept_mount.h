@@ -16,7 +16,8 @@ namespace oxmem::apps {
 // Everything that must outlive a process for the next one to go on with its mount.
 struct KeptMount {
   fs::LiveMount mount;
-  std::vector<UniqueFd> memory;  // of mem: sources
+  std::vector<UniqueFd> memory;     // of mem: sources
+  std::vector<UniqueFd> listening;  // sockets for metrics
 };
 
 // What the server of a mount, its keeper and a successor say to each other: packets of a word and a
@@ -43,6 +44,7 @@ enum class KeeperWord : uint8_t {
   kLeft,
   kLetGo,
   kBye,
+  kListening,
 };
 
 struct KeeperMessage {

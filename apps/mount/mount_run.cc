@@ -63,10 +63,13 @@ class MountService {
   absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes);
   absl::StatusOr<std::unique_ptr<fs::Volume>> OpenVolume(SourceOpener& opener, std::size_t file);
   absl::Status MountOrGoOn();
+  absl::Status Begin();
   absl::Status Keep();
   void HearKeeper();
   absl::Status WatchEnds();
+  absl::Status OpenFigures();
   absl::Status OfferFigures();
+  absl::Status Tolerated(const absl::Status& status) const;
   ProcessFigures Figures() const;
 
   const MountSpec& spec_;
@@ -178,21 +181,26 @@ absl::Status MountService::Open() {
 
 absl::Status MountService::MountOrGoOn() {
   std::vector<std::vector<std::unique_ptr<fs::Volume>>> volumes;
+  // What can fail does so before anything changes for those who use a mount that is there.
   OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes));
+  if (predecessor_ != nullptr) {
+    OXMEM_RETURN_IF_ERROR(CheckSuccession(*predecessor_, spec_, volumes[0]));
+  }
+  OXMEM_RETURN_IF_ERROR(Tolerated(OpenFigures()));
   if (predecessor_ == nullptr) {
     OXMEM_ASSIGN_OR_RETURN(mount_,
                            fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
   } else {
-    // Before anything changes for those who use the mount.
-    OXMEM_RETURN_IF_ERROR(CheckSuccession(*predecessor_, spec_, volumes[0]));
     OXMEM_ASSIGN_OR_RETURN(fs::LiveMount live, predecessor_->Take());
     OXMEM_ASSIGN_OR_RETURN(mount_, fs::FuseMount::TakeOver(spec_.options, spec_.files,
                                                            std::move(volumes), std::move(live)));
   }
-  // Before the mount answers, so that it never does when one of these cannot be.
-  OXMEM_RETURN_IF_ERROR(OfferFigures());
-  OXMEM_RETURN_IF_ERROR(mount_->Start());
-  if (keeper_ != nullptr) OXMEM_RETURN_IF_ERROR(Keep());
+  const absl::Status begun = Begin();
+  if (!begun.ok()) {
+    // Its keeper still has it, and finds another process for it.
+    if (predecessor_ != nullptr) mount_->Leave();
+    return begun;
+  }
   if (predecessor_ != nullptr) {
     predecessor_->Taken();
     spdlog::log(restarted_ ? spdlog::level::warn : spdlog::level::info, "{}: taken over from {}",
@@ -202,14 +210,23 @@ absl::Status MountService::MountOrGoOn() {
   return absl::OkStatus();
 }
 
+absl::Status MountService::Begin() {
+  // Before the mount answers, so that it never does when this cannot be.
+  OXMEM_RETURN_IF_ERROR(OfferFigures());
+  OXMEM_RETURN_IF_ERROR(mount_->Start());
+  return keeper_ == nullptr ? absl::OkStatus() : Keep();
+}
+
 absl::Status MountService::Keep() {
   Keeper::Things things{.record = mount_->record_fd(),
                         .attributes = mount_->attributes_fd(),
                         .fuse_fds = mount_->fuse_fds(),
                         .memory = {},
+                        .listening = {},
                         .survives_its_server = mount_->survives_its_server(),
                         .socket_path = {}};
   for (const auto& opener : openers_) opener->AddOwnMemory(&things.memory);
+  if (metrics_ != nullptr) things.listening = metrics_->listening_fds();
   const absl::StatusOr<std::string> path = KeeperPath(mount_->options().directory);
   if (path.ok()) things.socket_path = *path;
   return keeper_->Keep(things);
@@ -243,6 +260,27 @@ absl::Status MountService::WatchEnds() {
   return loop_->Watch(mount_->ended_fd(), EPOLLIN, [this](uint32_t) { loop_->Stop(); });
 }
 
+// What is no reason to let a mount die that its users wait for.
+absl::Status MountService::Tolerated(const absl::Status& status) const {
+  if (status.ok() || !restarted_) return status;
+  spdlog::warn("{}: {}", spec_.options.directory, std::string(status.message()));
+  return absl::OkStatus();
+}
+
+absl::Status MountService::OpenFigures() {
+  if (!spec_.stats_file.empty()) {
+    stats_file_ = std::make_unique<StatsFile>(spec_.stats_file, spec_.stats_interval.seconds());
+    OXMEM_RETURN_IF_ERROR(stats_file_->Check());
+  }
+  if (spec_.prometheus.empty()) return absl::OkStatus();
+  std::vector<UniqueFd> inherited;
+  if (predecessor_ != nullptr) inherited = predecessor_->TakeListening();
+  OXMEM_ASSIGN_OR_RETURN(metrics_, MetricsServer::Start(
+                                       loop_.get(), spec_.prometheus, [this] { return Figures(); },
+                                       std::move(inherited)));
+  return absl::OkStatus();
+}
+
 absl::Status MountService::OfferFigures() {
   std::map<std::string, ControlServer::Command> commands;
   commands["stats"] = [this]() -> absl::StatusOr<Json> { return FiguresJson(Figures()); };
@@ -253,13 +291,8 @@ absl::Status MountService::OfferFigures() {
     spdlog::warn("oxmem stats will not see this mount: {}",
                  std::string(control.status().message()));
   }
-  if (!spec_.prometheus.empty()) {
-    OXMEM_ASSIGN_OR_RETURN(metrics_, MetricsServer::Start(loop_.get(), spec_.prometheus,
-                                                          [this] { return Figures(); }));
-  }
-  if (spec_.stats_file.empty()) return absl::OkStatus();
-  stats_file_ = std::make_unique<StatsFile>(spec_.stats_file, spec_.stats_interval.seconds());
-  OXMEM_RETURN_IF_ERROR(stats_file_->Write(Figures(), kFileKind));
+  if (stats_file_ == nullptr) return absl::OkStatus();
+  OXMEM_RETURN_IF_ERROR(Tolerated(stats_file_->Write(Figures(), kFileKind)));
   loop_->Every(spec_.stats_interval, [this] {
     const absl::Status written = stats_file_->Write(Figures(), kFileKind);
     uint64_t suppressed = 0;

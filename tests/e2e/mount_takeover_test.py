@@ -2,8 +2,10 @@
 import os
 import shutil
 import signal
+import socket
 import time
 import unittest
+import urllib.request
 
 import mount_e2e
 from mount_e2e import MountTest
@@ -185,6 +187,44 @@ class Replaced(TakeOverTest):
         self.refused(1, "mounted there already; .*--replace", "mount", "mem:?size=1M", self.dir)
         os.pread(self.open(), 1, 0)
         self.check("stats", self.dir)
+
+    def test_a_successor_that_cannot_offer_its_figures_changes_nothing(self):
+        self.check("mount", "mem:?size=1M", self.dir)
+        first = self.daemon()
+        before = self.open()
+        os.pwrite(before, b"before", 77)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            for pattern, option in (
+                    ("cannot write .*/none/x", "stats=" + self.path("none/x")),
+                    ("cannot write .*: .*directory", "stats=" + self.directory),
+                    ("cannot bind", f"prometheus=127.0.0.1:{other.getsockname()[1]}"),
+                    ("cannot bind", "prometheus=192.0.2.1:9100"),
+                    ("cannot resolve", "prometheus=nowhere.invalid:9100")):
+                self.refused(1, pattern, "mount", "--replace", "-o", option, "mem:?size=1M",
+                             self.dir)
+                self.assertEqual(self.daemons(), [first], option)
+        self.assertEqual(os.pread(self.open(), 6, 77), b"before")
+        self.assertTrue(os.path.ismount(self.dir))
+
+    def test_the_port_for_metrics_is_handed_over(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        words = ("mem:?size=1M", "-o", f"prometheus=127.0.0.1:{port}")
+        self.check_replaced(*words)
+
+        def scraped():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+                return f'process="{self.dir}"' in answer.read().decode()
+        self.assertTrue(scraped())
+        first = self.kill_daemon()
+        self.daemon(other_than=[first])
+        self.assertTrue(scraped())
+        self.check("mount", "--replace", "mem:?size=1M", self.dir)
+        with self.assertRaises(OSError):
+            scraped()
 
     def test_a_successor_that_cannot_reach_its_node_changes_nothing(self):
         net = self.net()
