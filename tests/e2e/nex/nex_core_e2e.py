@@ -165,9 +165,50 @@ def taken_range(pair):
     assert text.count("nex: ") == 1 and f"all ports from {first} to {first + 1023}" in text, text
 
 
+def ipv6_namespaces(pair):
+    """Two namespaces joined by a veth pair that has IPv6 addresses only."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        print("skipped: needs root and ip")
+        sys.exit(77)
+    spaces = [f"nex-v6-{os.getpid()}-{end}" for end in (0, 1)]
+    addresses = [f"fd00:6e78::{end + 1}" for end in (0, 1)]
+    run = lambda *command: subprocess.run(command, check=True)
+    inside = lambda end: ["ip", "netns", "exec", spaces[end]]
+    try:
+        for space in spaces:
+            run("ip", "netns", "add", space)
+        run("ip", "-n", spaces[0], "link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", spaces[1])
+        for space, address in zip(spaces, addresses):
+            run("ip", "-n", space, "address", "add", address + "/64", "dev", "v0", "nodad")
+            run("ip", "-n", space, "link", "set", "lo", "up")
+            run("ip", "-n", space, "link", "set", "v0", "up")
+        start = lambda end, command: subprocess.Popen(
+            inside(end) + [pair.nexrun, "--addr", addresses[end], *command], env=pair.env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for program in (["rping", "-C", "20"], ["ucmatose", "-f", "ip6", "-c", "10"]):
+            if shutil.which(program[0]) is None:
+                print(f"skipped: {program[0]} is not installed")
+                sys.exit(77)
+            rping = program[0] == "rping"
+            common = [*program, "-p", str(pair.port)]
+            server = start(0, common + (["-s", "-a"] if rping else ["-b"]) + [addresses[0]])
+            listening = lambda: f":{pair.port:04X} " in subprocess.run(
+                inside(0) + ["cat", "/proc/net/tcp6"], text=True, capture_output=True, check=True).stdout
+            while server.poll() is None and not listening():
+                pass
+            client = start(1, common + (["-c", "-a"] if rping else ["-s"]) + [addresses[0]])
+            for end in (client, server):
+                text = end.communicate(timeout=TIMEOUT_S)[0]
+                assert end.returncode == 0, f"{program}: {text}"
+            pair.new_ports()
+    finally:
+        for space in spaces:
+            subprocess.run(["ip", "netns", "del", space], check=False)
+
+
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
-for function in (many_processes, secret, setuid_program, taken_range):
+for function in (ipv6_namespaces, many_processes, secret, setuid_program, taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "127.0.0.1")
 # The server of rdma-core 44 ends with a signal only.
