@@ -201,8 +201,6 @@ bool Engine::WaitFor(int fd) {
   // More than one: the background thread has to do it for all.
   if (waiting_.fetch_add(1) > 0 && leased_.load()) Wake();
   waits_.fetch_add(1);
-  // What the program has not answered by now it may never answer: acknowledgements go out.
-  FlushDelayed();
   pollfd fds[2] = {{fd, POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
   const bool good = poll(fds, 2, -1) >= 0;
   if (good && (fds[1].revents & POLLIN) != 0) Dispatch(Server::kProgram, nullptr);

@@ -74,6 +74,8 @@ class Engine {
 
   // Progress inside ibv_poll_cq on an empty queue. No lock held.
   void PollProgress(Cq* cq);
+  // Sends the acknowledgements that wait for something to travel with.
+  void FlushDelayed();
   // Waits until `fd` is readable or something was moved. False with errno when interrupted.
   bool WaitFor(int fd);
   // Serves what was signalled while the lock was held. No lock held.
@@ -129,7 +131,6 @@ class Engine {
   void RunTimers();
   void Deliver(Qp* qp);
   void DelayAck(Qp* qp);
-  void FlushDelayed();
 
   const Config config_;
   RegionTable* const regions_;

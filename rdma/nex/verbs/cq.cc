@@ -159,6 +159,9 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
       errno = EAGAIN;
       return -1;
     }
+    // What the program has not answered by now it may never answer: acknowledgements go out. What
+    // that brings is announced, so it comes before the waiting.
+    Library::Get()->engine().FlushDelayed();
     const EventQueue<Cq*>::Waiting waiting(&events);
     if (!Library::Get()->engine().WaitFor(events.fd())) return -1;
   }

@@ -221,6 +221,14 @@ for program in ("rstream", "riostream"):
     add(f"{program}_all_sizes", manager, [program, "-p", "{port}"],
         [program, "-p", "{port}", "-s", "127.0.0.1"])
 
+def long_events(pair):
+    """Many waits over TCP: none of them may miss what it waits for."""
+    pair.env["NEX_DIRECT"] = "0"
+    nex_e2e.perftest(pair, "ib_send_lat", "-e", "-n", "50000")
+
+
+add("ib_send_lat_events_long", long_events)
+
 for kind in ("rc", "uc", "ud", "srq"):
     add(f"ipv6_{kind}_pingpong", over_ipv6, nex_e2e.pingpong, f"ibv_{kind}_pingpong", "-g", "0", "-n", "200")
 for program in ("ib_write_bw", "ib_send_lat"):
