@@ -131,7 +131,6 @@ bool Requester::Stage(OutFrame* frame) {
     if (reads_ > 0 && (work.fenced || (IsAnswered(work) && reads_ >= limits_.max_reads))) {
       return false;
     }
-    if (Starves()) return false;
     if (IsLocal(work)) {
       if (!work.local_done) RunLocal(&work);
       if (work.error == IBV_WC_SUCCESS) ++cursor_;
@@ -148,6 +147,8 @@ bool Requester::Stage(OutFrame* frame) {
       Retire();
       return false;
     }
+    // Only now: a request that is wrong here fails whether there is a receive for it or not.
+    if (Starves()) return false;
     FrameHeader header;
     header.type = TypeOf(work.opcode);
     header.flags = work.solicited ? kFlagSolicited : 0;
