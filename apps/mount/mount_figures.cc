@@ -77,6 +77,9 @@ Part FileFigures(const fs::FuseMount& mount, std::size_t index, const FileVolume
   AddUp(part.figures, mount_sums);
   mount_latencies->Merge(latencies);
   part.figures.insert(part.figures.end(), channel.begin(), channel.end());
+  part.figures.push_back({"memory_losses", false,
+                          "times open files were cut off because the node's memory was lost",
+                          mount.files().losses(index)});
   latencies.AddTo(&part);
   return part;
 }

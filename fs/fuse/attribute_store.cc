@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kCurrent = 0;
 constexpr std::size_t kWritten = 1;
 constexpr std::size_t kFirstCopy = 2;
-constexpr std::size_t kCopyWords = 9;
+constexpr std::size_t kCopyWords = 14;
 constexpr std::size_t kEntryWords = kFirstCopy + 2 * kCopyWords;
 
 std::size_t BytesOf(std::size_t entries) { return entries * kEntryWords * sizeof(int64_t); }
@@ -74,7 +74,12 @@ AttributeStore::Attributes AttributeStore::Get(std::size_t entry) const {
           .gid = static_cast<gid_t>(word(2)),
           .accessed = time(3),
           .modified = time(5),
-          .changed = time(7)};
+          .changed = time(7),
+          .memory = {.backing_id = static_cast<int32_t>(word(9)),
+                     .device = static_cast<uint64_t>(word(10)),
+                     .inode = static_cast<uint64_t>(word(11)),
+                     .generation = static_cast<uint32_t>(word(12)),
+                     .known = word(13) != 0}};
 }
 
 void AttributeStore::Set(std::size_t entry, const Attributes& attributes) {
@@ -90,7 +95,12 @@ void AttributeStore::Set(std::size_t entry, const Attributes& attributes) {
                                       attributes.modified.tv_sec,
                                       attributes.modified.tv_nsec,
                                       attributes.changed.tv_sec,
-                                      attributes.changed.tv_nsec};
+                                      attributes.changed.tv_nsec,
+                                      attributes.memory.backing_id,
+                                      static_cast<int64_t>(attributes.memory.device),
+                                      static_cast<int64_t>(attributes.memory.inode),
+                                      attributes.memory.generation,
+                                      attributes.memory.known ? 1 : 0};
   for (std::size_t i = 0; i < kCopyWords; ++i) {
     copy[i].store(values[i], std::memory_order_relaxed);
   }

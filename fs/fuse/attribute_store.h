@@ -15,13 +15,24 @@
 
 namespace oxmem::fs {
 
-// Owner, mode and times of a mount's root and files, in a memory file: they stay when the process
-// that serves the mount dies at any moment, and the next one goes on with them.
+// Owner, mode, times and memory of a mount's root and files, in a memory file: they stay when the
+// process that serves the mount dies at any moment, and the next one goes on with them.
 //
 // Set and Get of one entry are not called at once; the write times take any thread. The caller
 // knows that no two processes use one store at the same time.
 class AttributeStore {
  public:
+  // The memory that the kernel uses itself for a file, and the inode it knows the file by.
+  struct Memory {
+    int32_t backing_id = 0;  // the kernel's number, as long as the mount lives; 0: none now
+    uint64_t device = 0;     // of the memory file behind it
+    uint64_t inode = 0;
+    uint32_t generation = 0;  // of our inode; another one for other memory
+    bool known = false;       // the kernel has looked up this generation
+
+    bool operator==(const Memory&) const = default;
+  };
+
   struct Attributes {
     mode_t mode = 0;
     uid_t uid = 0;
@@ -29,6 +40,7 @@ class AttributeStore {
     timespec accessed{};
     timespec modified{};
     timespec changed{};
+    Memory memory;
   };
 
   static absl::StatusOr<std::unique_ptr<AttributeStore>> Create(std::size_t entries);

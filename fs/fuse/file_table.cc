@@ -59,14 +59,6 @@ void FileTable::SetMode(std::size_t index, FileMode mode, std::string reason) {
   files_[index].mode_reason = std::move(reason);
 }
 
-void FileTable::SetPassthrough(std::size_t index, int32_t backing_id, uint64_t memory_device,
-                               uint64_t memory_inode) {
-  SetMode(index, FileMode::kPassthrough, "");
-  files_[index].backing_id = backing_id;
-  files_[index].memory_device = memory_device;
-  files_[index].memory_inode = memory_inode;
-}
-
 std::optional<std::size_t> FileTable::IndexOf(uint64_t inode) const {
   if (inode < 2 || inode - 2 >= files_.size()) return std::nullopt;
   return inode - 2;
@@ -158,6 +150,9 @@ std::vector<std::pair<std::string, std::string>> FileTable::ExtendedAttributes(
       {"user.oxmem.health", health},
   };
   if (!file.mode_reason.empty()) all.emplace_back("user.oxmem.dax_reason", file.mode_reason);
+  if (file.mode == FileMode::kPassthrough) {
+    all.emplace_back("user.oxmem.memory_losses", absl::StrCat(losses(index)));
+  }
   return all;
 }
 

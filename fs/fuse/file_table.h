@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,7 +22,7 @@
 namespace oxmem::fs {
 
 // The directory of a mount and its files: names, attributes, extended attributes. The set of files,
-// their sizes and modes of access are fixed before the first reactor starts; owner, mode and times
+// their sizes and ways of access are fixed before the first reactor starts; owner, mode and times
 // change by setattr and are the daemon's alone. Any thread.
 class FileTable {
  public:
@@ -37,10 +38,6 @@ class FileTable {
     bool persistent = false;
     FileMode mode = FileMode::kPageCache;
     std::string mode_reason;  // why not passthrough; empty if it is
-    int32_t backing_id = 0;   // of the kernel, for passthrough
-    // The file behind backing_id.
-    uint64_t memory_device = 0;
-    uint64_t memory_inode = 0;
   };
 
   // Inode numbers are 2, 3, … in the order of the files. `store` has an entry for the root and one
@@ -55,8 +52,32 @@ class FileTable {
 
   // Before the first reactor starts.
   void SetMode(std::size_t index, FileMode mode, std::string reason);
-  void SetPassthrough(std::size_t index, int32_t backing_id, uint64_t memory_device,
-                      uint64_t memory_inode);
+
+  // Files that go by passthrough. When a node is lost, its memory is too, but whoever has the file
+  // open would go on with it unnoticed. So the file becomes another inode of the same number: the
+  // kernel, when it looks the name up again, fails everything on the old one (but for mappings),
+  // and opens of the new one get the memory that the node has then.
+  struct MemoryFile {
+    uint64_t device = 0;
+    uint64_t inode = 0;
+    bool operator==(const MemoryFile&) const = default;
+  };
+  static absl::StatusOr<MemoryFile> MemoryFileOf(int fd);
+
+  // For an open: the kernel's number of this memory, which `make` gets if there is none. ESTALE
+  // (ErrnoOf) if the kernel must look the name up first.
+  absl::StatusOr<int32_t> Backing(std::size_t index, const MemoryFile& memory,
+                                  const std::function<absl::StatusOr<int32_t>()>& make);
+  // That memory is lost; or all but that. True if files on it are to be cut off.
+  bool Lose(std::size_t index, const MemoryFile& memory);
+  bool LoseAllBut(std::size_t index, const MemoryFile& memory);
+  // How often.
+  uint32_t losses(std::size_t index) const;
+
+  // The generation of an inode that the kernel looks up.
+  uint32_t LookUp(std::size_t index);
+  // Whether the kernel has yet to learn that the inode is another one.
+  bool stale(std::size_t index) const;
 
   const AttributeStore& attributes() const { return *store_; }
 
@@ -81,6 +102,8 @@ class FileTable {
       std::size_t index, const std::string& health) const;
 
  private:
+  bool LoseIf(std::size_t index, bool other, const MemoryFile& memory);
+
   std::vector<File> files_;
   mutable Mutex mutex_;                    // for Get and Set of the store
   std::unique_ptr<AttributeStore> store_;  // the root, then the files

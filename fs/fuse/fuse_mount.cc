@@ -152,22 +152,15 @@ absl::Status FuseMount::ChooseModes(bool kernel_has_passthrough) {
       continue;
     }
     const VolumeInfo& info = reactors_[0]->volume(i).info();
-    absl::StatusOr<int32_t> backing = 0;
-    const absl::Status possible = PassthroughPossible(info, kernel_has_passthrough);
+    absl::Status possible = PassthroughPossible(info, kernel_has_passthrough);
+    if (possible.ok()) possible = reactors_[0]->BackingOf(i).status();
     if (possible.ok()) {
-      backing = OpenBacking(reactors_[0]->fuse_fd(), info.local_memory->fd);
-    } else {
-      backing = possible;
-    }
-    if (backing.ok()) {
-      struct stat memory {};
-      if (fstat(info.local_memory->fd, &memory) != 0) return ErrnoStatus(errno, "region memory");
-      files_->SetPassthrough(i, *backing, memory.st_dev, memory.st_ino);
+      files_->SetMode(i, FileMode::kPassthrough, "");
     } else if (options_.dax == Dax::kAlways) {
       return absl::FailedPreconditionError(absl::StrCat("dax=always: ", files_->file(i).name, ": ",
-                                                        std::string(backing.status().message())));
+                                                        std::string(possible.message())));
     } else {
-      files_->SetMode(i, FileMode::kPageCache, std::string(backing.status().message()));
+      files_->SetMode(i, FileMode::kPageCache, std::string(possible.message()));
     }
   }
   return absl::OkStatus();
@@ -195,6 +188,7 @@ absl::Status FuseMount::Start() {
   if (!taken_over_) RaiseReadAhead();
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const FileTable::File& file = files_->file(i);
+    if (files_->stale(i)) LookUpAgain(absl::StrCat(options_.directory, "/", file.name));
     spdlog::info("{}/{}: {} ({} bytes), {}{}", options_.directory, file.name, file.provider,
                  file.size_bytes, FileModeName(file.mode),
                  file.mode_reason.empty() ? "" : " (" + file.mode_reason + ")");

@@ -66,10 +66,7 @@ absl::Status FuseMount::WriteRecord(std::vector<std::byte> init_request) {
                             .size_bytes = file.size_bytes,
                             .read_only = file.read_only,
                             .mode = file.mode,
-                            .mode_reason = file.mode_reason,
-                            .backing_id = file.backing_id,
-                            .memory_device = file.memory_device,
-                            .memory_inode = file.memory_inode});
+                            .mode_reason = file.mode_reason});
   }
   OXMEM_ASSIGN_OR_RETURN(record_fd_, WriteMountRecord(record));
   return absl::OkStatus();
@@ -152,32 +149,17 @@ absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> f
 }
 
 absl::Status FuseMount::AdoptModes(const MountRecord& record) {
-  bool changed = false;
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const MountRecord::File& kept = record.files[i];
-    if (kept.mode != FileMode::kPassthrough) {
-      files_->SetMode(i, kept.mode, kept.mode_reason);
-      continue;
-    }
+    files_->SetMode(i, kept.mode, kept.mode_reason);
+    if (kept.mode != FileMode::kPassthrough) continue;
     const VolumeInfo& info = reactors_[0]->volume(i).info();
     const absl::Status possible = PassthroughPossible(info, true);
     if (!possible.ok()) return Differs(record, std::string(possible.message()));
-    struct stat memory {};
-    if (fstat(info.local_memory->fd, &memory) != 0) return ErrnoStatus(errno, "region memory");
-    if (memory.st_dev == kept.memory_device && memory.st_ino == kept.memory_inode) {
-      files_->SetPassthrough(i, kept.backing_id, kept.memory_device, kept.memory_inode);
-      continue;
-    }
-    // The node was replaced meanwhile. Files that are open keep the memory that they were opened
-    // on, and the kernel wants one memory for all that are open at once.
-    OXMEM_ASSIGN_OR_RETURN(const int32_t backing,
-                           OpenBacking(reactors_[0]->fuse_fd(), info.local_memory->fd));
-    files_->SetPassthrough(i, backing, memory.st_dev, memory.st_ino);
-    changed = true;
-    spdlog::warn("{}/{}: the node has other memory now; files that are open still use the old one",
-                 options_.directory, kept.name);
+    // The node may have been replaced meanwhile.
+    reactors_[0]->CheckMemory(i);
   }
-  return changed ? WriteRecord(record.init_request) : absl::OkStatus();
+  return absl::OkStatus();
 }
 
 void FuseMount::AskAgain() {

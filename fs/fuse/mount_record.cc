@@ -17,7 +17,7 @@ namespace oxmem::fs {
 namespace {
 
 constexpr uint64_t kMagic = 0x6f786d656d4d4e54;  // "oxmemMNT"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr std::size_t kLongest = 1 << 20;
 
 class Encoder {
@@ -80,9 +80,6 @@ MountRecord::File DecodeFile(Decoder& in, bool* mode_known) {
   *mode_known = mode <= static_cast<uint8_t>(FileMode::kDirect);
   if (*mode_known) file.mode = static_cast<FileMode>(mode);
   file.mode_reason = in.Text();
-  file.backing_id = static_cast<int32_t>(in.Number<uint32_t>());
-  file.memory_device = in.Number<uint64_t>();
-  file.memory_inode = in.Number<uint64_t>();
   return file;
 }
 
@@ -104,9 +101,6 @@ std::vector<std::byte> EncodeMountRecord(const MountRecord& record) {
     out.Number(static_cast<uint8_t>(file.read_only));
     out.Number(static_cast<uint8_t>(file.mode));
     out.Text(file.mode_reason);
-    out.Number(static_cast<uint32_t>(file.backing_id));
-    out.Number(file.memory_device);
-    out.Number(file.memory_inode);
   }
   return out.Take();
 }

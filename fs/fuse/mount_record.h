@@ -23,9 +23,6 @@ struct MountRecord {
     bool read_only = false;
     FileMode mode = FileMode::kPageCache;
     std::string mode_reason;
-    int32_t backing_id = 0;      // the kernel's number; it lives as long as the mount
-    uint64_t memory_device = 0;  // of the file behind backing_id
-    uint64_t memory_inode = 0;
 
     bool operator==(const File&) const = default;
   };

@@ -51,22 +51,28 @@ void Init(void*, fuse_conn_info* connection) {
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
-  const FileTable& files = ReactorOf(request).files();
+  FileTable& files = ReactorOf(request).files();
   const auto index = parent == FileTable::kRootInode ? files.Find(name) : std::nullopt;
   fuse_entry_param entry{};
   entry.entry_timeout = kForEver;
   entry.attr_timeout = kForEver;
   if (index.has_value()) {
     entry.ino = FileTable::InodeOf(*index);
+    entry.generation = files.LookUp(*index);
     files.GetAttributes(entry.ino, &entry.attr);
   }
   fuse_reply_entry(request, &entry);  // number 0: there is none, and that stays so
 }
 
 void GetAttributes(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+  const FileTable& files = ReactorOf(request).files();
   struct stat attributes;
-  if (!ReactorOf(request).files().GetAttributes(inode, &attributes)) {
+  if (!files.GetAttributes(inode, &attributes)) {
     fuse_reply_err(request, ENOENT);
+    return;
+  }
+  if (const auto index = files.IndexOf(inode); index.has_value() && files.stale(*index)) {
+    fuse_reply_err(request, ESTALE);  // of a path, the kernel then looks it up again
     return;
   }
   fuse_reply_attr(request, &attributes, kForEver);
@@ -105,13 +111,11 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
     fuse_reply_err(request, EROFS);
     return;
   }
-  // The answer is written as the kernel reads it: libfuse 3.14 has no field for the backing file.
   kernel::OpenOut answer{};
   switch (file.mode) {
     case FileMode::kPassthrough:
-      answer.open_flags = kernel::kOpenPassthrough;
-      answer.backing_id = file.backing_id;
-      break;
+      ReactorOf(request).StartOpen(request, *index);
+      return;
     case FileMode::kPageCache:
       // Past the cache as its opener wants it, and then several writes at once.
       if ((info->flags & O_DIRECT) != 0) {

@@ -2,8 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
+#include <thread>
+#include <utility>
 
 #include "fs/fuse/kernel_abi.h"
 #include "fs/volume/mapped_volume.h"
@@ -35,6 +38,14 @@ absl::StatusOr<int32_t> OpenBacking(int fuse_fd, int memory_fd) {
   if (id > 0) return id;
   if (errno == EPERM) return ErrnoStatus(errno, "passthrough needs root (CAP_SYS_ADMIN)");
   return ErrnoStatus(errno, "the kernel does not take the region's memory for passthrough");
+}
+
+void LookUpAgain(std::string path) {
+  std::thread([path = std::move(path)] {
+    struct statx ignored;
+    // The answer is that what the kernel knows is stale, and then it looks again.
+    (void)!statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &ignored);
+  }).detach();
 }
 
 absl::StatusOr<UniqueFd> CloneFuseFd(int fd) {

@@ -87,6 +87,13 @@ class Reactor final : private IoListener {
                   std::size_t length);
   void StartZero(fuse_req_t request, std::size_t file, uint64_t offset, uint64_t length);
   void StartFlush(fuse_req_t request, std::size_t file);
+  // Of a file that goes by passthrough.
+  void StartOpen(fuse_req_t request, std::size_t file);
+
+  // The kernel's number of the memory that the file's volume has now. Also before Run.
+  absl::StatusOr<int32_t> BackingOf(std::size_t file);
+  // Loses the memory that was known if that of the volume is gone, or another one. Also before Run.
+  void CheckMemory(std::size_t file);
 
   // For libfuse.
   ssize_t WriteAnswer(std::span<iovec> pieces);
@@ -118,12 +125,16 @@ class Reactor final : private IoListener {
   Instant NextDeadline() const;
 
   void Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset, uint64_t length,
-             std::byte* buffer);
+             std::byte* buffer, bool opens = false);
   void OnIoDone(IoOp& op) override;
   void Answer(RequestSlot& slot);
   void ExpireOverdue(Instant now);
   void GiveUp(RequestSlot& slot, int error);
   void LogFailure(const RequestSlot& slot, const char* why);
+
+  void WatchNodes();
+  void NoticeLostMemory();
+  void AnswerOpen(fuse_req_t request, std::size_t file);
 
   void OnInterrupt(uint64_t unique, bool from_kernel);
   void TakeForwardedInterrupts();
@@ -153,6 +164,15 @@ class Reactor final : private IoListener {
   bool requests_watched_ = false;
   std::size_t burst_ = 1;  // requests to read before the volumes are polled
   bool unmounted_ = false;
+
+  // Files whose memory is a node's and used by the kernel.
+  struct Watched {
+    std::size_t file = 0;
+    uint64_t reconnects = 0;
+  };
+  std::vector<Watched> watched_;
+  bool running_ = false;
+
   std::atomic<bool> stop_{false};
   std::atomic<bool> leave_{false};
   std::atomic<bool> answer_all_{false};

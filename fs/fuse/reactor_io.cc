@@ -72,10 +72,11 @@ void Reactor::StartFlush(fuse_req_t request, std::size_t file) {
 }
 
 void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset,
-                    uint64_t length, std::byte* buffer) {
+                    uint64_t length, std::byte* buffer, bool opens) {
   RequestSlot& slot = *std::exchange(current_, nullptr);
   slot.request = request;
   slot.file = file;
+  slot.opens = opens;
   slot.Prepare(kind, offset, length, buffer, this);
   slot.issued_at_deadline = 0;
   slot.deadline =
@@ -115,7 +116,7 @@ void Reactor::Answer(RequestSlot& slot) {
       fuse_reply_err(request, 0);
       return;
     case IoKind::kFlush:
-      fuse_reply_err(request, 0);
+      slot.opens ? AnswerOpen(request, slot.file) : void(fuse_reply_err(request, 0));
       return;
   }
 }
@@ -150,8 +151,8 @@ void Reactor::LogFailure(const RequestSlot& slot, const char* why) {
   const std::string more =
       suppressed == 0 ? "" : absl::StrCat(" (and ", suppressed, " more since the last line)");
   spdlog::warn("{}/{}: {} of {} bytes at {}: {} from {}{}", options_.directory,
-               files_->file(slot.file).name, KindName(slot.kind), slot.length, slot.offset, why,
-               files_->file(slot.file).provider, more);
+               files_->file(slot.file).name, slot.opens ? "open" : KindName(slot.kind), slot.length,
+               slot.offset, why, files_->file(slot.file).provider, more);
 }
 
 void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {

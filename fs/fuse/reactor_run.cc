@@ -81,6 +81,7 @@ bool Reactor::PollVolumes() {
 }
 
 void Reactor::Run() {
+  WatchNodes();
   if (blocking_) RunBlocking();
   PassLead();
   if (!blocking_) RunPolling();
@@ -157,6 +158,7 @@ void Reactor::RunPolling() {
       now = Now();
       continue;
     }
+    if (!watched_.empty()) NoticeLostMemory();
     now = Now();
     if (!idle) idle_since = now;
     idle = true;

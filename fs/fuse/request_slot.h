@@ -29,6 +29,7 @@ struct RequestSlot : IoOp {
   uint64_t unique = 0;             // the kernel's number for it
   uint32_t thread_id = 0;          // who waits for it; 0 if unknown
   std::size_t file = 0;
+  bool opens = false;  // a flush that an open waits for
   Instant deadline;
   uint64_t issued_at_deadline = 0;  // progress when the deadline was set
   RequestSlot* next_free = nullptr;

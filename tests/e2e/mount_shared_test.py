@@ -1,7 +1,11 @@
 """Mounts of a node's memory on the same host: one memory for everybody who maps it."""
+import contextlib
+import errno
 import mmap
 import os
 import signal
+import subprocess
+import time
 
 import mount_e2e
 from mount_e2e import MountTest
@@ -20,10 +24,16 @@ class Shared(MountTest):
 
     def map(self, path):
         fd = os.open(path, os.O_RDWR)
-        self.addCleanup(os.close, fd)
+        self.addCleanup(self.close, fd)
         memory = mmap.mmap(fd, 1 << 20)
         self.addCleanup(memory.close)
         return fd, memory
+
+    @staticmethod
+    def close(fd):
+        """Closing says EIO too where the memory was lost."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
     def test_stores_are_seen_by_the_node_and_by_every_other_mapping_at_once(self):
         self.node("shm://pool", f"unix:{self.path('sock')}?mode=0600")
@@ -103,6 +113,96 @@ class Shared(MountTest):
             except OSError:
                 continue
         self.assertEqual(os.pread(fd, 5, 0), b"after")
+
+    def lose_node_under_passthrough(self, *words):
+        """A mount whose node was killed while a file and a mapping were open: both, and the node."""
+        node = self.node("shm://pool")
+        daemon = self.mount("shm://pool?timeout=1s", "-o", "dax=always", *words)
+        fd, memory = self.map(self.data)
+        memory[0:6] = b"before"
+        node.signal(signal.SIGKILL)
+        node.wait()
+        daemon.wait_for("data: region .*; files that are open on the memory it had fail from now on")
+        return fd, memory
+
+    def fails(self, call, *numbers):
+        """Until the call fails so, within a time in which it may still work."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                call()
+            except OSError as error:
+                self.assertIn(error.errno, numbers)
+                return
+            self.assertLess(time.monotonic(), until, "it goes on working")
+
+    def test_a_lost_nodes_memory_is_read_by_nobody_who_opened_it(self):
+        fd, memory = self.lose_node_under_passthrough()
+        self.fails(lambda: os.pread(fd, 6, 0), errno.EIO)
+        self.fails(lambda: os.pwrite(fd, b"x", 0), errno.EIO)
+        self.fails(lambda: os.fsync(fd), errno.EIO)
+        # While there is no node, an open waits as long as any other request, and fails.
+        begin = time.monotonic()
+        self.fails(lambda: os.open(self.data, os.O_RDWR), errno.EIO)
+        self.assertGreater(time.monotonic() - begin, 0.5)
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertEqual(os.stat(self.data).st_size, 8 << 20)
+        self.assertIn("pool", os.getxattr(self.data, "user.oxmem.health").decode())
+        # Mappings are the only thing that cannot be taken away.
+        self.assertEqual(memory[0:6], b"before")
+
+    def test_the_next_nodes_memory_is_what_is_opened_then(self):
+        fd, memory = self.lose_node_under_passthrough()
+        self.node("shm://pool")
+        again, new = self.map(self.data)
+        self.assertEqual((os.pread(again, 6, 0), new[0:6]), (b"\0" * 6, b"\0" * 6))
+        os.pwrite(again, b"after", 0)
+        self.assertEqual(new[0:5], b"after")
+        for memory_fd in self.node_memory():
+            self.assertEqual(os.pread(memory_fd, 5, 0), b"after")
+        self.fails(lambda: os.pread(fd, 6, 0), errno.EIO)
+        self.assertEqual(memory[0:6], b"before")
+        self.assertEqual(os.getxattr(self.data, "user.oxmem.memory_losses"), b"1")
+        self.assertEqual(self.counted("memory_losses"), 1)
+        self.check_file("--operations", "100", "--processes", "2")
+
+    def test_an_open_waits_for_a_node_that_comes_back(self):
+        self.lose_node_under_passthrough()
+        opener = subprocess.Popen(["head", "-c1", self.data], stdout=subprocess.PIPE)
+        self.addCleanup(opener.stdout.close)
+        self.node("shm://pool")
+        self.assertEqual(opener.communicate(timeout=20)[0], b"\0")
+
+    def test_several_threads_lose_it_once(self):
+        self.lose_node_under_passthrough("-o", "threads=3")
+        for number in range(2, 5):
+            node = self.node("shm://pool")
+            fds = [os.open(self.data, os.O_RDWR) for _ in range(9)]
+            for fd in fds:
+                os.pwrite(fd, b"x", number)
+            self.assertEqual(self.counted("memory_losses"), number - 1)
+            node.signal(signal.SIGKILL)
+            node.wait()
+            for fd in fds:
+                self.fails(lambda fd=fd: os.pread(fd, 1, 0), errno.EIO)
+                self.close(fd)
+
+    def test_a_node_and_the_daemon_are_lost_together(self):
+        node = self.node("shm://pool")
+        self.check("mount", "shm://pool", "-o", "dax=always", self.dir)
+        fd, _ = self.map(self.data)
+        first = self.daemon()
+        os.kill(first, signal.SIGSTOP)
+        node.signal(signal.SIGKILL)
+        node.wait()
+        self.node("shm://pool")
+        os.kill(first, signal.SIGKILL)
+        self.daemon(other_than=[first])
+        self.fails(lambda: os.pread(fd, 1, 0), errno.EIO)
+        again, memory = self.map(self.data)
+        os.pwrite(again, b"new", 7)
+        self.assertEqual(memory[7:10], b"new")
+        self.assertEqual(os.getxattr(self.data, "user.oxmem.memory_losses"), b"1")
 
     def test_what_is_wrong_is_one_line(self):
         self.refused(1, "pool", "mount", "shm://pool", self.dir)

@@ -13,7 +13,12 @@ AttributeStore::Attributes Some(int64_t seconds) {
           .gid = 4000000000,
           .accessed = {.tv_sec = seconds, .tv_nsec = 1},
           .modified = {.tv_sec = -seconds, .tv_nsec = 2},
-          .changed = {.tv_sec = seconds + 1, .tv_nsec = 999999999}};
+          .changed = {.tv_sec = seconds + 1, .tv_nsec = 999999999},
+          .memory = {.backing_id = -static_cast<int32_t>(seconds),
+                     .device = ~uint64_t{0},
+                     .inode = static_cast<uint64_t>(seconds),
+                     .generation = 4000000000,
+                     .known = seconds % 2 == 0}};
 }
 
 void ExpectSame(const AttributeStore::Attributes& a, const AttributeStore::Attributes& b) {
@@ -26,6 +31,7 @@ void ExpectSame(const AttributeStore::Attributes& a, const AttributeStore::Attri
   EXPECT_EQ(a.modified.tv_nsec, b.modified.tv_nsec);
   EXPECT_EQ(a.changed.tv_sec, b.changed.tv_sec);
   EXPECT_EQ(a.changed.tv_nsec, b.changed.tv_nsec);
+  EXPECT_EQ(a.memory, b.memory);
 }
 
 TEST(AttributeStore, KeepsWhatWasSetLast) {

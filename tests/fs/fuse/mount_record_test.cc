@@ -20,10 +20,7 @@ MountRecord Some() {
                           .size_bytes = uint64_t{1} << 50,
                           .read_only = true,
                           .mode = FileMode::kPassthrough,
-                          .mode_reason = "",
-                          .backing_id = 3,
-                          .memory_device = 1,
-                          .memory_inode = ~uint64_t{0}});
+                          .mode_reason = ""});
   record.files.push_back({.name = "two", .source = "", .mode = FileMode::kDirect});
   return record;
 }

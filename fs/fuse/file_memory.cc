@@ -1,0 +1,74 @@
+// The half of the file table that knows which memory the kernel uses for a file.
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "fs/fuse/file_table.h"
+#include "transport/base/status.h"
+
+namespace oxmem::fs {
+
+absl::StatusOr<FileTable::MemoryFile> FileTable::MemoryFileOf(int fd) {
+  struct stat memory {};
+  if (fstat(fd, &memory) != 0) return ErrnoStatus(errno, "the region's memory");
+  return MemoryFile{.device = memory.st_dev, .inode = memory.st_ino};
+}
+
+absl::StatusOr<int32_t> FileTable::Backing(std::size_t index, const MemoryFile& memory,
+                                           const std::function<absl::StatusOr<int32_t>()>& make) {
+  MutexLock lock(&mutex_);
+  AttributeStore::Attributes own = store_->Get(index + 1);
+  if (!own.memory.known && own.memory.generation != 0) {
+    return ErrnoStatus(ESTALE, "the file is another one now");
+  }
+  if (own.memory.backing_id != 0) return own.memory.backing_id;
+  OXMEM_ASSIGN_OR_RETURN(own.memory.backing_id, make());
+  own.memory.device = memory.device;
+  own.memory.inode = memory.inode;
+  store_->Set(index + 1, own);
+  return own.memory.backing_id;
+}
+
+bool FileTable::LoseIf(std::size_t index, bool other, const MemoryFile& memory) {
+  MutexLock lock(&mutex_);
+  AttributeStore::Attributes own = store_->Get(index + 1);
+  if (own.memory.backing_id == 0) return false;
+  const bool is_that = own.memory.device == memory.device && own.memory.inode == memory.inode;
+  if (is_that == other) return false;
+  own.memory.backing_id = 0;
+  own.memory.generation += 1;
+  own.memory.known = false;
+  store_->Set(index + 1, own);
+  return true;
+}
+
+bool FileTable::Lose(std::size_t index, const MemoryFile& memory) {
+  return LoseIf(index, false, memory);
+}
+
+bool FileTable::LoseAllBut(std::size_t index, const MemoryFile& memory) {
+  return LoseIf(index, true, memory);
+}
+
+uint32_t FileTable::losses(std::size_t index) const {
+  MutexLock lock(&mutex_);
+  return store_->Get(index + 1).memory.generation;
+}
+
+uint32_t FileTable::LookUp(std::size_t index) {
+  MutexLock lock(&mutex_);
+  AttributeStore::Attributes own = store_->Get(index + 1);
+  if (!own.memory.known) {
+    own.memory.known = true;
+    store_->Set(index + 1, own);
+  }
+  return own.memory.generation;
+}
+
+bool FileTable::stale(std::size_t index) const {
+  MutexLock lock(&mutex_);
+  const AttributeStore::Memory memory = store_->Get(index + 1).memory;
+  return !memory.known && memory.generation != 0;
+}
+
+}  // namespace oxmem::fs
