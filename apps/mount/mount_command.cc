@@ -1,7 +1,6 @@
 // From words to exit codes: mounting in the background or in the foreground, and unmounting.
 #include <fcntl.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -21,6 +20,7 @@
 #include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
 #include "apps/mount/mount_succession.h"
+#include "fs/fuse/holders.h"
 #include "fs/fuse/mount_point.h"
 #include "spdlog/sinks/dist_sink.h"
 #include "spdlog/sinks/syslog_sink.h"
@@ -93,7 +93,6 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
 }
 
 [[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
-  setsid();
   const LogPlace log = MakeLogMovable();
   bool ready = false;
   ServePlan plan;
@@ -108,6 +107,9 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
     LeaveTheTerminal(log);
     Report(report.get(), kExitDone, text);
     report.Reset();
+    // Not before: of a directory that is mounted when it is looked into, only the process group
+    // that is asked to mount sees what is beneath.
+    setsid();
   });
   if (!ready) {
     const bool usage = status.code() == absl::StatusCode::kInvalidArgument;
@@ -147,10 +149,10 @@ int ServeInBackground(const std::string& program, const MountSpec& spec) {
                                                : absl::FailedPreconditionError(text));
 }
 
-// Whether something of ours is mounted there and answers.
+// Whether something of ours is mounted there that is not dead.
 bool IsServed(const std::string& directory) {
-  struct stat root {};
-  return fs::FindMount(directory).ok() && stat(directory.c_str(), &root) == 0;
+  const absl::StatusOr<fs::OurMount> mount = fs::FindMount(directory);
+  return mount.ok() && fs::LivenessOf(mount->path) != fs::Liveness::kDead;
 }
 
 }  // namespace
@@ -192,28 +194,22 @@ int UmountCommand(const std::string& program, const std::string& directory, bool
   const absl::StatusOr<fs::OurMount> mount = fs::FindMount(directory);
   if (!mount.ok()) return Fail(program, mount.status());
   GiveUpOrphan(directory);
-  const fs::MountState state = lazy ? fs::MountState::kServed : fs::StateOfMount(mount->path);
-  if (state == fs::MountState::kSilent) {
-    return Fail(program, absl::FailedPreconditionError(absl::StrCat(
-                             mount->path,
-                             ": its daemon does not answer (is it stopped?); end it, or "
-                             "detach the mount with --lazy")));
+  absl::Status status =
+      fs::Unmount(mount->path, lazy ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
+  fs::Liveness liveness = fs::Liveness::kServed;
+  if (!lazy && ErrnoOf(status) == EBUSY) liveness = fs::LivenessOf(mount->path);
+  if (liveness == fs::Liveness::kDead) {
+    // What nobody serves is of no use to those who hold it.
+    status = fs::Unmount(mount->path, fs::UnmountMode::kDetach);
   }
-  // What nobody serves is of no use to those who hold it.
-  const bool detach = lazy || state == fs::MountState::kDead;
-  const absl::Status status =
-      fs::Unmount(mount->path, detach ? fs::UnmountMode::kDetach : fs::UnmountMode::kClean);
   if (status.ok()) return kExitDone;
   if (ErrnoOf(status) != EBUSY) return Fail(program, status);
-  std::string who;
-  for (const fs::Holder& holder : fs::FindHolders(mount->path)) {
-    absl::StrAppend(&who, who.empty() ? ": " : ", ", Printable(holder.command));
-    if (holder.pid != 0) absl::StrAppend(&who, " (pid ", holder.pid, ")");
-    absl::StrAppend(&who, " ", Printable(holder.how));
-  }
-  return Fail(program, absl::FailedPreconditionError(absl::StrCat(
-                           mount->path, " is in use", who.empty() ? " (root can see by whom)" : who,
-                           "; end that, or detach it with --lazy")));
+  std::string who = Printable(fs::HoldersOf(mount->path));
+  if (who.empty()) who = geteuid() == 0 ? "nobody who is seen from here" : "root can see by whom";
+  if (liveness == fs::Liveness::kSilent) who += ", and its daemon does not answer";
+  return Fail(program,
+              absl::FailedPreconditionError(absl::StrCat(mount->path, " is in use: ", who,
+                                                         "; end that, or detach it with --lazy")));
 }
 
 }  // namespace oxmem::apps

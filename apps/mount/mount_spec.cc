@@ -29,6 +29,7 @@ const char kMountOptionsHelp[] =
     "  name=NAME         of the file; repeated, of the next source's (default: the region's, or "
     "data)\n"
     "  allow_other       for all users, not only the one who mounts\n"
+    "  noexec            let no file be run as a program\n"
     "  uid=, gid=        owner of the files (default: who mounts)\n"
     "  umask=OCTAL       taken away from 0666 and 0755 (default: of the process)\n"
     "  dax=auto          the region's own memory where it lies on this host, else page cache\n"
@@ -50,7 +51,8 @@ namespace {
 using fs::Dax;
 
 constexpr std::string_view kKnown =
-    "ro, rw, name, allow_other, uid, gid, umask, dax, keep, timeout, threads, spin, read_ahead, "
+    "ro, rw, name, allow_other, noexec, uid, gid, umask, dax, keep, timeout, threads, spin, "
+    "read_ahead, "
     "stats, stats_interval, prometheus, log_level";
 constexpr uint64_t kMostThreads = 256;
 constexpr Duration kShortestInterval = Duration::Milliseconds(10);
@@ -102,6 +104,7 @@ absl::StatusOr<gid_t> GroupOf(const std::string& value) {
 
 absl::StatusOr<mode_t> UmaskOf(const std::string& value) {
   mode_t mask = 0;
+  if (value.empty()) return Wrong("umask", "it needs an octal number up to 0777");
   for (const char c : value) {
     if (c < '0' || c > '7' || mask > 077) {
       return Wrong("umask", absl::StrCat("\"", value, "\" is not an octal number up to 0777"));
@@ -144,12 +147,14 @@ absl::Status CheckName(const std::string& name) {
 absl::Status Apply(const std::string& key, const std::string& value, MountSpec& spec,
                    std::vector<std::string>& names) {
   fs::MountOptions& options = spec.options;
-  const bool is_flag = key == "ro" || key == "rw" || key == "allow_other";
+  const bool is_flag = key == "ro" || key == "rw" || key == "allow_other" || key == "noexec";
   if (is_flag && !value.empty()) return Wrong(key, "it takes no value");
   if (key == "ro" || key == "rw") {
     options.read_only = key == "ro";
   } else if (key == "allow_other") {
     options.allow_other = true;
+  } else if (key == "noexec") {
+    options.no_exec = true;
   } else if (key == "name") {
     OXMEM_RETURN_IF_ERROR(CheckName(value));
     names.push_back(value);

@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kCurrent = 0;
 constexpr std::size_t kWritten = 1;
 constexpr std::size_t kFirstCopy = 2;
-constexpr std::size_t kCopyWords = 14;
+constexpr std::size_t kCopyWords = 15;
 constexpr std::size_t kEntryWords = kFirstCopy + 2 * kCopyWords;
 
 std::size_t BytesOf(std::size_t entries) { return entries * kEntryWords * sizeof(int64_t); }
@@ -79,7 +79,8 @@ AttributeStore::Attributes AttributeStore::Get(std::size_t entry) const {
                      .device = static_cast<uint64_t>(word(10)),
                      .inode = static_cast<uint64_t>(word(11)),
                      .generation = static_cast<uint32_t>(word(12)),
-                     .known = word(13) != 0}};
+                     .known = word(13) != 0,
+                     .modified_ns = word(14)}};
 }
 
 void AttributeStore::Set(std::size_t entry, const Attributes& attributes) {
@@ -100,7 +101,8 @@ void AttributeStore::Set(std::size_t entry, const Attributes& attributes) {
                                       static_cast<int64_t>(attributes.memory.device),
                                       static_cast<int64_t>(attributes.memory.inode),
                                       attributes.memory.generation,
-                                      attributes.memory.known ? 1 : 0};
+                                      attributes.memory.known ? 1 : 0,
+                                      attributes.memory.modified_ns};
   for (std::size_t i = 0; i < kCopyWords; ++i) {
     copy[i].store(values[i], std::memory_order_relaxed);
   }

@@ -29,6 +29,7 @@ class AttributeStore {
     uint64_t inode = 0;
     uint32_t generation = 0;  // of our inode; another one for other memory
     bool known = false;       // the kernel has looked up this generation
+    int64_t modified_ns = 0;  // of the memory file, when it was looked at last
 
     bool operator==(const Memory&) const = default;
   };

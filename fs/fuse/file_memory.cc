@@ -50,6 +50,15 @@ bool FileTable::LoseAllBut(std::size_t index, const MemoryFile& memory) {
   return LoseIf(index, true, memory);
 }
 
+void FileTable::NoteMemoryTime(std::size_t index, int64_t modified_ns) {
+  MutexLock lock(&mutex_);
+  AttributeStore::Attributes own = store_->Get(index + 1);
+  if (own.memory.modified_ns == modified_ns) return;
+  own.memory.modified_ns = modified_ns;
+  store_->Set(index + 1, own);
+  store_->set_written_ns(index + 1, modified_ns);
+}
+
 uint32_t FileTable::losses(std::size_t index) const {
   MutexLock lock(&mutex_);
   return store_->Get(index + 1).memory.generation;

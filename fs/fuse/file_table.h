@@ -73,6 +73,9 @@ class FileTable {
   bool LoseAllBut(std::size_t index, const MemoryFile& memory);
   // How often.
   uint32_t losses(std::size_t index) const;
+  // The kernel writes without us, but not without changing the time of the memory file; it asks for
+  // the file's times afterwards.
+  void NoteMemoryTime(std::size_t index, int64_t modified_ns);
 
   // The generation of an inode that the kernel looks up.
   uint32_t LookUp(std::size_t index);

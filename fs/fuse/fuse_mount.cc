@@ -15,7 +15,10 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "fs/fuse/held_stderr.h"
+#include "fs/fuse/holders.h"
 #include "fs/fuse/init_reply.h"
 #include "fs/fuse/libfuse_log.h"
 #include "fs/fuse/mount_point.h"
@@ -28,6 +31,7 @@ namespace oxmem::fs {
 namespace {
 
 constexpr Duration kHandshakePatience = Duration::Seconds(10);
+constexpr Duration kEndPatience = Duration::Seconds(5);
 
 // Commas and backslashes separate mount options.
 std::string EscapeOption(const std::string& text) {
@@ -42,7 +46,8 @@ std::string EscapeOption(const std::string& text) {
 std::vector<std::string> SessionArguments(const MountOptions& options) {
   std::string list = absl::StrCat(
       "subtype=oxmem,nosuid,nodev,default_permissions,fsname=", EscapeOption(options.device_name),
-      options.read_only ? ",ro" : "", options.allow_other ? ",allow_other" : "");
+      options.read_only ? ",ro" : "", options.allow_other ? ",allow_other" : "",
+      options.no_exec ? ",noexec" : "");
   return {"-o", std::move(list)};
 }
 
@@ -83,7 +88,8 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::Create(
     MountOptions options, std::vector<MountFile> files,
     std::vector<std::vector<std::unique_ptr<Volume>>> volumes) {
   OXMEM_CHECK(!volumes.empty());
-  OXMEM_ASSIGN_OR_RETURN(options.directory, PrepareMountPoint(options.directory));
+  OXMEM_ASSIGN_OR_RETURN(const MountPoint point, PrepareMountPoint(options.directory));
+  options.directory = point.path;
   OXMEM_CHECK(volumes[0].size() == files.size());
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -121,10 +127,14 @@ absl::Status FuseMount::Mount() {
   OXMEM_RETURN_IF_ERROR(MakeSessions());
   LibfuseLog log;
   fuse_session* session = reactors_[0]->session();
+  HeldStderr held;
   if (fuse_session_mount(session, options_.directory.c_str()) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        options_.directory, ": ",
-        log.last().empty() ? "fusermount3 could not mount (its reason stands above)" : log.last()));
+    std::string why = held.Take();
+    if (why.empty()) why = log.last();
+    if (why.empty() || absl::StrContains(why, "failed to exec")) {
+      why = "fusermount3 cannot be run (is the package fuse3 installed?)";
+    }
+    return absl::FailedPreconditionError(absl::StrCat(options_.directory, ": ", why));
   }
   mounted_ = true;
   return reactors_[0]->Attach(fuse_session_fd(session));
@@ -213,14 +223,17 @@ absl::Status FuseMount::Shutdown() {
   absl::Status status = Unmount(options_.directory, UnmountMode::kClean);
   if (status.ok()) {
     mounted_ = false;
-    Join();
-    return absl::OkStatus();
+    if (WaitForEnd(kEndPatience)) {
+      Join();
+      return absl::OkStatus();
+    }
+    StopServing();
+    return absl::AbortedError(
+        absl::StrCat(options_.directory,
+                     " is still mounted in another mount namespace (a container's, perhaps); "
+                     "whoever uses it there gets errors from now on"));
   }
-  std::string who;
-  for (const Holder& holder : FindHolders(options_.directory)) {
-    absl::StrAppend(&who, who.empty() ? ": " : ", ", holder.command, " (", holder.pid, ") ",
-                    holder.how);
-  }
+  const std::string who = HoldersOf(options_.directory);
   {
     const UniqueFd root(open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (root.valid() && syncfs(root.get()) != 0) {
@@ -229,20 +242,29 @@ absl::Status FuseMount::Shutdown() {
   }
   const absl::Status detached = Unmount(options_.directory, UnmountMode::kDetach);
   mounted_ = !detached.ok();
+  StopServing();
+  OXMEM_RETURN_IF_ERROR(detached);
+  if (ErrnoOf(status) != EBUSY) return status;
+  return ErrnoStatus(EBUSY, absl::StrCat(options_.directory, " was in use and is detached",
+                                         who.empty() ? "" : ": ", who));
+}
+
+void FuseMount::StopServing() {
   for (auto& reactor : reactors_) reactor->Stop();
   Join();
   // Closes the last descriptors, on which whoever still has a file open would wait for ever.
   reactors_.clear();
-  OXMEM_RETURN_IF_ERROR(detached);
-  if (ErrnoOf(status) != EBUSY) return status;
-  return ErrnoStatus(EBUSY, absl::StrCat(options_.directory, " was in use and is detached", who));
+}
+
+bool FuseMount::WaitForEnd(Duration patience) const {
+  pollfd ended{.fd = ended_fd_.get(), .events = POLLIN, .revents = 0};
+  return poll(&ended, 1, static_cast<int>(patience.nanoseconds() / 1000000)) > 0;
 }
 
 void FuseMount::Join() {
   if (threads_.empty()) return;
-  pollfd ended{.fd = ended_fd_.get(), .events = POLLIN, .revents = 0};
   // The signal may come just before the read that it is to interrupt, so it comes again.
-  while (poll(&ended, 1, 20) <= 0) {
+  while (!WaitForEnd(Duration::Milliseconds(20))) {
     for (std::size_t i = 0; i < threads_.size(); ++i) {
       if (reactors_[i]->waits_in_read()) pthread_kill(threads_[i].native_handle(), SIGUSR1);
     }

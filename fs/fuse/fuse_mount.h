@@ -92,6 +92,9 @@ class FuseMount {
   absl::Status AdoptModes(const MountRecord& record);
   void AskAgain();
   void RaiseReadAhead() const;
+  // True if the reactors have ended by themselves, or do so in time.
+  bool WaitForEnd(Duration patience) const;
+  void StopServing();
   void Join();
 
   MountOptions options_;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "fs/fuse/libfuse_passthrough.h"
 
 namespace oxmem::fs {
 namespace {
@@ -38,12 +39,13 @@ bool InitReply::Extend(std::span<std::byte> answer) const {
   // Without it the kernel asks for security.capability before every buffered write.
   init.flags |= offered_ & FUSE_HANDLE_KILLPRIV_V2;
   const uint32_t wanted = kernel::kFlags2Passthrough | kernel::kFlags2DirectIoAllowMmap;
-  if ((offered2_ & wanted) != 0) {
+  const bool ask = !kLibfuseHasPassthrough && (offered2_ & wanted) != 0;
+  if (ask) {
     init.flags |= FUSE_INIT_EXT;
     init.flags2 |= offered2_ & wanted;
   }
   std::memcpy(answer.data(), &init, sizeof init);
-  if (kernel_has_passthrough()) {
+  if (ask && kernel_has_passthrough()) {
     const uint32_t stack_depth = 1;
     std::memcpy(answer.data() + kernel::kMaxStackDepthOffset, &stack_depth, sizeof stack_depth);
   }

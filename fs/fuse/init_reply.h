@@ -12,9 +12,8 @@
 namespace oxmem::fs {
 
 // What both sides of a mount agree on in FUSE_INIT beyond what libfuse knows: it writes an answer
-// for the kernel it was made for, and this adds the flags of a newer one. The only place that
-// depends on libfuse's age; libfuse 3.17 has the flags itself, and adding them again changes
-// nothing.
+// for the kernel it was made for, and this adds the flags of a newer one. This and
+// libfuse_passthrough.h are the places that depend on libfuse's age.
 class InitReply {
  public:
   // What the kernel offered, from its FUSE_INIT request; the error says what is wrong with it.

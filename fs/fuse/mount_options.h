@@ -42,6 +42,7 @@ struct MountOptions {
   std::string device_name;  // what df and mount show; the source
   bool read_only = false;
   bool allow_other = false;  // users other than the one who mounts
+  bool no_exec = false;
   uid_t uid = 0;
   gid_t gid = 0;
   mode_t umask = 022;

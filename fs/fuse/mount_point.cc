@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -15,16 +16,14 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
+#include "fs/fuse/mount_table.h"
 #include "transport/base/status.h"
 #include "transport/base/unique_fd.h"
 
@@ -33,50 +32,11 @@ extern char** environ;
 namespace oxmem::fs {
 namespace {
 
-// The mount table writes blanks and backslashes as \ooo.
-std::string Unescape(const std::string& text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      plain += static_cast<char>(std::strtol(text.substr(i + 1, 3).c_str(), nullptr, 8));
-      i += 3;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
-struct Mounted {
-  std::string path;
-  std::string type;
-  std::string source;
-  std::string device;  // "0-45"
-};
-
-// Every mount, in the order in which they were made.
-std::vector<Mounted> ReadMountTable() {
-  std::vector<Mounted> mounts;
-  std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) {
-    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    for (std::size_t i = 6; i + 2 < fields.size(); ++i) {
-      if (fields[i] != "-") continue;
-      mounts.push_back({.path = Unescape(fields[4]),
-                        .type = fields[i + 1],
-                        .source = Unescape(fields[i + 2]),
-                        .device = absl::StrReplaceAll(fields[2], {{":", "-"}})});
-      break;
-    }
-  }
-  return mounts;
-}
-
 // What is mounted at the path (the topmost), if anything is.
-std::optional<Mounted> MountedAt(const std::string& path) {
-  std::optional<Mounted> mounted;
-  for (Mounted& mount : ReadMountTable()) {
-    if (mount.path == path) mounted = std::move(mount);
+std::optional<MountTableEntry> MountedAt(const std::string& path) {
+  std::optional<MountTableEntry> mounted;
+  for (MountTableEntry& entry : ReadMountTable()) {
+    if (entry.path == path) mounted = std::move(entry);
   }
   return mounted;
 }
@@ -152,88 +112,45 @@ absl::Status UnmountByHelper(const std::string& path, UnmountMode mode) {
   return absl::InternalError(absl::StrCat(path, ": ", said));
 }
 
-std::string ReadLink(const std::string& path) {
-  char target[PATH_MAX];
-  const ssize_t length = readlink(path.c_str(), target, sizeof target);
-  return length < 0 ? "" : std::string(target, static_cast<std::size_t>(length));
-}
-
-bool Within(const std::string& path, const std::string& directory) {
-  return path == directory || absl::StartsWith(path, directory + "/");
-}
-
-// How a process uses something in the directory; empty if it does not.
-std::string UseBy(const std::string& process, const std::string& directory) {
-  if (Within(ReadLink(process + "/cwd"), directory)) return "works in it";
-  if (Within(ReadLink(process + "/root"), directory)) return "has its root in it";
-  std::unique_ptr<DIR, int (*)(DIR*)> fds(opendir((process + "/fd").c_str()), closedir);
-  while (fds != nullptr) {
-    const dirent* entry = readdir(fds.get());
-    if (entry == nullptr) break;
-    const std::string target = ReadLink(absl::StrCat(process, "/fd/", entry->d_name));
-    if (Within(target, directory)) return absl::StrCat("has ", target, " open");
-  }
-  std::ifstream maps(process + "/maps");
-  for (std::string line; std::getline(maps, line);) {
-    const std::size_t slash = line.find('/');
-    if (slash == std::string::npos) continue;
-    const std::string file = line.substr(slash);
-    if (Within(file, directory)) return absl::StrCat("maps ", file);
-  }
-  return "";
-}
-
-std::vector<Holder> FindMountsWithin(const std::string& directory) {
-  std::vector<Holder> holders;
-  for (const Mounted& mount : ReadMountTable()) {
-    if (mount.path == directory || !Within(mount.path, directory)) continue;
-    holders.push_back({0, mount.source, absl::StrCat("is mounted in it, at ", mount.path)});
-  }
-  return holders;
-}
-
-// Loop devices have a file open in the name of no process.
-std::vector<Holder> FindLoopDevices(const std::string& directory) {
-  std::vector<Holder> holders;
-  std::unique_ptr<DIR, int (*)(DIR*)> devices(opendir("/sys/block"), closedir);
-  while (devices != nullptr) {
-    const dirent* entry = readdir(devices.get());
-    if (entry == nullptr) break;
-    std::string file;
-    std::getline(std::ifstream(absl::StrCat("/sys/block/", entry->d_name, "/loop/backing_file")),
-                 file);
-    if (!Within(file, directory)) continue;
-    std::string device = absl::StrCat("/dev/", entry->d_name);
-    std::string how = absl::StrCat("has ", file, " open");
-    for (const Mounted& mount : ReadMountTable()) {
-      if (mount.source == device) absl::StrAppend(&how, " and is mounted at ", mount.path);
-    }
-    holders.push_back({0, std::move(device), std::move(how)});
-  }
-  return holders;
+// Takes away what a killed daemon left; an error if anything else is mounted there.
+absl::Status ClearAway(const std::string& path) {
+  const auto mounted = MountedAt(path);
+  if (!mounted.has_value()) return absl::OkStatus();
+  const bool ours = mounted->type == kMountType;
+  const Liveness liveness = ours ? LivenessOf(path) : Liveness::kServed;
+  if (liveness == Liveness::kDead) return Unmount(path, UnmountMode::kDetach);
+  return absl::AlreadyExistsError(absl::StrCat(
+      path, ": a file system of type ", mounted->type, " is mounted there already",
+      !ours                           ? ""
+      : liveness == Liveness::kSilent ? " and does not answer; oxmem umount takes it away"
+                                      : "; oxmem umount takes it away, oxmem mount --replace "
+                                        "goes on with it"));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> PrepareMountPoint(const std::string& directory) {
-  OXMEM_ASSIGN_OR_RETURN(const std::string path, AbsolutePath(directory));
-  if (const auto mounted = MountedAt(path); mounted.has_value()) {
-    if (mounted->type != kMountType || StateOfMount(path) != MountState::kDead) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(path, ": a file system of type ", mounted->type, " is mounted there already",
-                       mounted->type == kMountType
-                           ? "; oxmem umount takes it away, oxmem mount --replace goes on with it"
-                           : ""));
-    }
-    OXMEM_RETURN_IF_ERROR(Unmount(path, UnmountMode::kDetach));
-  }
+absl::StatusOr<MountPoint> PrepareMountPoint(const std::string& directory) {
+  MountPoint point;
+  OXMEM_ASSIGN_OR_RETURN(point.path, AbsolutePath(directory));
+  // A directory that is to be mounted when it is looked into: looking into it would wait for us.
+  if (const auto mounted = MountedAt(point.path); mounted && mounted->type == "autofs")
+    return point;
+  OXMEM_RETURN_IF_ERROR(ClearAway(point.path));
   struct stat attributes;
-  if (stat(path.c_str(), &attributes) != 0) return ErrnoStatus(errno, path);
+  if (stat(point.path.c_str(), &attributes) != 0) return ErrnoStatus(errno, point.path);
   if (!S_ISDIR(attributes.st_mode)) {
-    return absl::FailedPreconditionError(absl::StrCat(path, ": is not a directory"));
+    return absl::FailedPreconditionError(absl::StrCat(point.path, ": is not a directory"));
   }
-  OXMEM_RETURN_IF_ERROR(CheckEmpty(path));
-  return path;
+  point.turn.Reset(open(point.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!point.turn.valid()) return ErrnoStatus(errno, point.path);
+  if (flock(point.turn.get(), LOCK_EX | LOCK_NB) != 0) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(point.path, ": something else is being mounted there at this moment"));
+  }
+  // Who had the turn before may be done.
+  OXMEM_RETURN_IF_ERROR(ClearAway(point.path));
+  OXMEM_RETURN_IF_ERROR(CheckEmpty(point.path));
+  return point;
 }
 
 absl::StatusOr<OurMount> FindMount(const std::string& directory) {
@@ -249,10 +166,10 @@ absl::StatusOr<OurMount> FindMount(const std::string& directory) {
   return OurMount{.path = path, .device = mounted->device};
 }
 
-MountState StateOfMount(const std::string& path) {
-  constexpr int kPatienceMs = 5000;
+Liveness LivenessOf(const std::string& path) {
+  constexpr int kPatienceMs = 2000;
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return MountState::kSilent;
+  if (pipe2(ends, O_CLOEXEC) != 0) return Liveness::kSilent;
   const UniqueFd answer(ends[0]);
   UniqueFd to_parent(ends[1]);
   // Who asks a daemon that is stopped cannot take its question back; so a child does.
@@ -275,8 +192,8 @@ MountState StateOfMount(const std::string& path) {
     if (!answered) kill(child, SIGKILL);
     waitpid(child, nullptr, answered ? 0 : WNOHANG);
   }
-  if (!answered) return MountState::kSilent;
-  return state == 'd' ? MountState::kDead : MountState::kServed;
+  if (!answered) return Liveness::kSilent;
+  return state == 'd' ? Liveness::kDead : Liveness::kServed;
 }
 
 absl::Status Unmount(const std::string& directory, UnmountMode mode) {
@@ -284,25 +201,6 @@ absl::Status Unmount(const std::string& directory, UnmountMode mode) {
   const int flags = UMOUNT_NOFOLLOW | (mode == UnmountMode::kDetach ? MNT_DETACH : 0);
   if (umount2(directory.c_str(), flags) != 0) return ErrnoStatus(errno, directory);
   return absl::OkStatus();
-}
-
-std::vector<Holder> FindHolders(const std::string& directory) {
-  std::vector<Holder> holders = FindMountsWithin(directory);
-  for (Holder& device : FindLoopDevices(directory)) holders.push_back(std::move(device));
-  std::unique_ptr<DIR, int (*)(DIR*)> processes(opendir("/proc"), closedir);
-  while (processes != nullptr) {
-    const dirent* entry = readdir(processes.get());
-    if (entry == nullptr) break;
-    const auto pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
-    if (pid <= 0 || pid == getpid()) continue;
-    const std::string process = absl::StrCat("/proc/", pid);
-    std::string use = UseBy(process, directory);
-    if (use.empty()) continue;
-    std::string command;
-    std::getline(std::ifstream(process + "/comm"), command);
-    holders.push_back({pid, command, std::move(use)});
-  }
-  return holders;
 }
 
 }  // namespace oxmem::fs

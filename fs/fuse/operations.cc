@@ -11,6 +11,7 @@
 #include <string>
 
 #include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/libfuse_passthrough.h"
 #include "fs/fuse/reactor.h"
 #include "transport/base/size.h"
 
@@ -48,6 +49,7 @@ void Init(void*, fuse_conn_info* connection) {
                                              FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
   connection->want |= connection->capable & (FUSE_CAP_ASYNC_DIO | FUSE_CAP_ASYNC_READ |
                                              FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_HANDLE_KILLPRIV);
+  WantPassthrough(connection);
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
@@ -65,14 +67,17 @@ void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
 }
 
 void GetAttributes(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
-  const FileTable& files = ReactorOf(request).files();
-  struct stat attributes;
-  if (!files.GetAttributes(inode, &attributes)) {
-    fuse_reply_err(request, ENOENT);
-    return;
+  Reactor& reactor = ReactorOf(request);
+  if (const auto index = reactor.files().IndexOf(inode); index.has_value()) {
+    if (reactor.files().stale(*index)) {
+      fuse_reply_err(request, ESTALE);  // of a path, the kernel then looks it up again
+      return;
+    }
+    reactor.NoteMemoryTime(*index);
   }
-  if (const auto index = files.IndexOf(inode); index.has_value() && files.stale(*index)) {
-    fuse_reply_err(request, ESTALE);  // of a path, the kernel then looks it up again
+  struct stat attributes;
+  if (!reactor.files().GetAttributes(inode, &attributes)) {
+    fuse_reply_err(request, ENOENT);
     return;
   }
   fuse_reply_attr(request, &attributes, kForEver);
@@ -95,7 +100,9 @@ void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* attributes
     fuse_reply_err(request, EPERM);
     return;
   }
-  const int error = ReactorOf(request).files().SetAttributes(inode, *attributes, to_set);
+  Reactor& reactor = ReactorOf(request);
+  if (const auto index = reactor.files().IndexOf(inode)) reactor.NoteMemoryTime(*index);
+  const int error = reactor.files().SetAttributes(inode, *attributes, to_set);
   if (error != 0) {
     fuse_reply_err(request, error);
     return;
@@ -111,6 +118,7 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
     fuse_reply_err(request, EROFS);
     return;
   }
+  // Written as the kernel reads it: libfuse 3.14 does not know all of the flags.
   kernel::OpenOut answer{};
   switch (file.mode) {
     case FileMode::kPassthrough:
@@ -144,7 +152,7 @@ void Read(fuse_req_t request, fuse_ino_t inode, size_t length, off_t offset, fus
 }
 
 void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t length, off_t offset,
-           fuse_file_info*) {
+           fuse_file_info* info) {
   const auto index = FileOf(request, inode);
   if (!index.has_value()) return;
   // All or nothing: of a direct write the kernel would make a short answer an I/O error.
@@ -152,7 +160,12 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t lengt
     fuse_reply_err(request, ENOSPC);
     return;
   }
-  ReactorOf(request).StartWrite(request, *index, static_cast<uint64_t>(offset), bytes, length);
+  // Of a write that goes past its cache the kernel leaves the syncing to us.
+  const FileMode mode = ReactorOf(request).files().file(*index).mode;
+  const bool direct = mode == FileMode::kDirect || (info->flags & O_DIRECT) != 0;
+  const bool synced = direct && (info->flags & (O_SYNC | O_DSYNC)) != 0;
+  ReactorOf(request).StartWrite(request, *index, static_cast<uint64_t>(offset), bytes, length,
+                                synced);
 }
 
 void Flush(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {

@@ -83,8 +83,9 @@ class Reactor final : private IoListener {
   FileTable& files() { return *files_; }
   Volume& volume(std::size_t file) { return *volumes_[file]; }
   void StartRead(fuse_req_t request, std::size_t file, uint64_t offset, std::size_t length);
+  // `synced`: answered when the region has it, as after a flush.
   void StartWrite(fuse_req_t request, std::size_t file, uint64_t offset, const char* bytes,
-                  std::size_t length);
+                  std::size_t length, bool synced);
   void StartZero(fuse_req_t request, std::size_t file, uint64_t offset, uint64_t length);
   void StartFlush(fuse_req_t request, std::size_t file);
   // Of a file that goes by passthrough.
@@ -92,6 +93,8 @@ class Reactor final : private IoListener {
 
   // The kernel's number of the memory that the file's volume has now. Also before Run.
   absl::StatusOr<int32_t> BackingOf(std::size_t file);
+  // Before the times of such a file are told or set.
+  void NoteMemoryTime(std::size_t file);
   // Loses the memory that was known if that of the volume is gone, or another one. Also before Run.
   void CheckMemory(std::size_t file);
 
@@ -125,7 +128,8 @@ class Reactor final : private IoListener {
   Instant NextDeadline() const;
 
   void Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset, uint64_t length,
-             std::byte* buffer, bool opens = false);
+             std::byte* buffer, Purpose purpose = Purpose::kItself);
+  void Sync(RequestSlot& slot);
   void OnIoDone(IoOp& op) override;
   void Answer(RequestSlot& slot);
   void ExpireOverdue(Instant now);
@@ -135,6 +139,7 @@ class Reactor final : private IoListener {
   void WatchNodes();
   void NoticeLostMemory();
   void AnswerOpen(fuse_req_t request, std::size_t file);
+  void AnswerFlush(fuse_req_t request, const RequestSlot& slot);
 
   void OnInterrupt(uint64_t unique, bool from_kernel);
   void TakeForwardedInterrupts();

@@ -56,11 +56,12 @@ void Reactor::StartRead(fuse_req_t request, std::size_t file, uint64_t offset, s
 }
 
 void Reactor::StartWrite(fuse_req_t request, std::size_t file, uint64_t offset, const char* bytes,
-                         std::size_t length) {
+                         std::size_t length, bool synced) {
   // libfuse hands out a pointer into the slot that the request was received into; volumes do not
   // change the buffer of a write.
   auto* buffer = reinterpret_cast<std::byte*>(const_cast<char*>(bytes));
-  Start(request, file, IoKind::kWrite, offset, length, buffer);
+  Start(request, file, IoKind::kWrite, offset, length, buffer,
+        synced ? Purpose::kSyncedWrite : Purpose::kItself);
 }
 
 void Reactor::StartZero(fuse_req_t request, std::size_t file, uint64_t offset, uint64_t length) {
@@ -72,11 +73,11 @@ void Reactor::StartFlush(fuse_req_t request, std::size_t file) {
 }
 
 void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset,
-                    uint64_t length, std::byte* buffer, bool opens) {
+                    uint64_t length, std::byte* buffer, Purpose purpose) {
   RequestSlot& slot = *std::exchange(current_, nullptr);
   slot.request = request;
   slot.file = file;
-  slot.opens = opens;
+  slot.purpose = purpose;
   slot.Prepare(kind, offset, length, buffer, this);
   slot.issued_at_deadline = 0;
   slot.deadline =
@@ -91,9 +92,38 @@ void Reactor::OnIoDone(IoOp& op) {
   auto& slot = static_cast<RequestSlot&>(op);
   if (slot.request != nullptr) {
     waiting_.Remove(slot);
+    if (slot.purpose == Purpose::kSyncedWrite && slot.kind == IoKind::kWrite &&
+        slot.code == transport::Code::kOk) {
+      Sync(slot);
+      return;
+    }
     Answer(slot);
   }
   slots_->Return(&slot);
+}
+
+void Reactor::Sync(RequestSlot& slot) {
+  slot.written = slot.length;
+  slot.Prepare(IoKind::kFlush, 0, 0, nullptr, this);
+  slot.issued_at_deadline = 0;
+  slot.deadline = options_.timeout == Duration() ? Instant::Never() : Now() + options_.timeout;
+  waiting_.PushBack(slot);
+  volumes_[slot.file]->Start(slot);
+}
+
+void Reactor::AnswerFlush(fuse_req_t request, const RequestSlot& slot) {
+  switch (slot.purpose) {
+    case Purpose::kItself:
+      fuse_reply_err(request, 0);
+      return;
+    case Purpose::kOpen:
+      AnswerOpen(request, slot.file);
+      return;
+    case Purpose::kSyncedWrite:
+      files_->Touch(slot.file);
+      fuse_reply_write(request, slot.written);
+      return;
+  }
 }
 
 void Reactor::Answer(RequestSlot& slot) {
@@ -116,7 +146,7 @@ void Reactor::Answer(RequestSlot& slot) {
       fuse_reply_err(request, 0);
       return;
     case IoKind::kFlush:
-      slot.opens ? AnswerOpen(request, slot.file) : void(fuse_reply_err(request, 0));
+      AnswerFlush(request, slot);
       return;
   }
 }
@@ -151,7 +181,8 @@ void Reactor::LogFailure(const RequestSlot& slot, const char* why) {
   const std::string more =
       suppressed == 0 ? "" : absl::StrCat(" (and ", suppressed, " more since the last line)");
   spdlog::warn("{}/{}: {} of {} bytes at {}: {} from {}{}", options_.directory,
-               files_->file(slot.file).name, slot.opens ? "open" : KindName(slot.kind), slot.length,
+               files_->file(slot.file).name,
+               slot.purpose == Purpose::kOpen ? "open" : KindName(slot.kind), slot.length,
                slot.offset, why, files_->file(slot.file).provider, more);
 }
 

@@ -1,9 +1,11 @@
 // The half of the reactor that sees to it that a file's memory is the one its node has.
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/libfuse_passthrough.h"
 #include "fs/fuse/passthrough.h"
 #include "fs/fuse/reactor.h"
 #include "spdlog/spdlog.h"
@@ -33,6 +35,16 @@ void Reactor::CheckMemory(std::size_t file) {
                health.ok() ? absl::StrCat(volume.name(), " has other memory now")
                            : std::string(health.message()));
   if (running_) LookUpAgain(path);
+}
+
+void Reactor::NoteMemoryTime(std::size_t file) {
+  struct stat memory;
+  if (files_->file(file).mode != FileMode::kPassthrough ||
+      fstat(volumes_[file]->info().local_memory->fd, &memory) != 0) {
+    return;
+  }
+  files_->NoteMemoryTime(file,
+                         memory.st_mtim.tv_sec * int64_t{1000000000} + memory.st_mtim.tv_nsec);
 }
 
 void Reactor::WatchNodes() {
@@ -65,7 +77,7 @@ void Reactor::StartOpen(fuse_req_t request, std::size_t file) {
   }
   CheckMemory(file);
   // As any other request does, it waits for the node.
-  Start(request, file, IoKind::kFlush, 0, 0, nullptr, /*opens=*/true);
+  Start(request, file, IoKind::kFlush, 0, 0, nullptr, Purpose::kOpen);
 }
 
 void Reactor::AnswerOpen(fuse_req_t request, std::size_t file) {
@@ -80,11 +92,7 @@ void Reactor::AnswerOpen(fuse_req_t request, std::size_t file) {
     fuse_reply_err(request, error == ESTALE ? ESTALE : EIO);
     return;
   }
-  // Written as the kernel reads it: libfuse 3.14 has no field for the backing file.
-  kernel::OpenOut answer{};
-  answer.open_flags = kernel::kOpenPassthrough;
-  answer.backing_id = *backing;
-  fuse_reply_buf(request, reinterpret_cast<const char*>(&answer), sizeof answer);
+  ReplyPassthroughOpen(request, *backing);
 }
 
 }  // namespace oxmem::fs

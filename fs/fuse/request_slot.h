@@ -20,6 +20,13 @@ namespace oxmem::fs {
 // The longest read or write the kernel sends.
 inline constexpr std::size_t kLargestIoBytes = std::size_t{1} << 20;
 
+// What an operation is for besides what it is.
+enum class Purpose : uint8_t {
+  kItself,
+  kOpen,         // a flush that an open waits for
+  kSyncedWrite,  // a write that is followed by a flush, then that flush
+};
+
 // A request of the kernel with the memory it is received into, which is also where the bytes of a
 // read are put. A reactor receives into a slot; if the request is not answered at once it keeps the
 // slot until its operation is over.
@@ -29,7 +36,8 @@ struct RequestSlot : IoOp {
   uint64_t unique = 0;             // the kernel's number for it
   uint32_t thread_id = 0;          // who waits for it; 0 if unknown
   std::size_t file = 0;
-  bool opens = false;  // a flush that an open waits for
+  Purpose purpose = Purpose::kItself;
+  uint64_t written = 0;  // by a synced write whose flush is under way
   Instant deadline;
   uint64_t issued_at_deadline = 0;  // progress when the deadline was set
   RequestSlot* next_free = nullptr;

@@ -50,8 +50,14 @@ class MountTest(E2eTest):
 
     def daemons(self):
         """The numbers of the processes that serve this test's mounts, as they say themselves."""
-        return [process["pid"] for process in self.check("stats", "--json").json
-                if process["command"] == "mount"]
+        return [process["pid"] for process in self.statistics() if process["command"] == "mount"]
+
+    def statistics(self, seconds=20.0):
+        """Of all processes. One that is just being killed may break off its answer."""
+        until = time.monotonic() + seconds
+        while (result := self.run_oxmem("stats", "--json")).code != 0:
+            self.assertLess(time.monotonic(), until, result)
+        return result.json
 
     def daemon(self, other_than=(), seconds=20.0):
         """The process that serves the mount, once it does."""
@@ -99,7 +105,7 @@ class MountTest(E2eTest):
 
     def counted(self, name):
         return sum(part["counters"].get(name, 0)
-                   for process in self.check("stats", "--json").json
+                   for process in self.statistics()
                    if process["command"] == "mount" for part in process["parts"])
 
 

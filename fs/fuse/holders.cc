@@ -1,0 +1,122 @@
+#include "fs/fuse/holders.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fs/fuse/mount_table.h"
+
+namespace oxmem::fs {
+namespace {
+
+constexpr std::size_t kMostNamed = 8;
+
+std::string ReadLink(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t length = readlink(path.c_str(), target, sizeof target);
+  return length < 0 ? "" : std::string(target, static_cast<std::size_t>(length));
+}
+
+bool Within(const std::string& path, const std::string& directory) {
+  return path == directory || absl::StartsWith(path, directory + "/");
+}
+
+// How a process uses something in the directory; empty if it does not.
+std::string UseBy(const std::string& process, const std::string& directory) {
+  if (Within(ReadLink(process + "/cwd"), directory)) return "works in it";
+  if (Within(ReadLink(process + "/root"), directory)) return "has its root in it";
+  std::unique_ptr<DIR, int (*)(DIR*)> fds(opendir((process + "/fd").c_str()), closedir);
+  while (fds != nullptr) {
+    const dirent* entry = readdir(fds.get());
+    if (entry == nullptr) break;
+    const std::string target = ReadLink(absl::StrCat(process, "/fd/", entry->d_name));
+    if (Within(target, directory)) return absl::StrCat("has ", target, " open");
+  }
+  std::ifstream maps(process + "/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const std::size_t slash = line.find('/');
+    if (slash == std::string::npos) continue;
+    const std::string file = line.substr(slash);
+    if (Within(file, directory)) return absl::StrCat("maps ", file);
+  }
+  return "";
+}
+
+// The names in a directory that are numbers or begin so.
+std::vector<std::string> NamesIn(const char* directory, const char* prefix) {
+  std::vector<std::string> names;
+  std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(directory), closedir);
+  while (open != nullptr) {
+    const dirent* entry = readdir(open.get());
+    if (entry == nullptr) break;
+    if (absl::StartsWith(entry->d_name, prefix)) names.emplace_back(entry->d_name);
+  }
+  return names;
+}
+
+std::string FirstLine(const std::string& path) {
+  std::string line;
+  std::ifstream file(path);
+  std::getline(file, line);
+  return line;
+}
+
+void AddProcesses(const std::string& directory, std::vector<std::string>* holders) {
+  for (const std::string& name : NamesIn("/proc", "")) {
+    const auto pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
+    if (pid <= 0 || pid == getpid()) continue;
+    const std::string process = absl::StrCat("/proc/", pid);
+    const std::string use = UseBy(process, directory);
+    if (use.empty()) continue;
+    holders->push_back(absl::StrCat(FirstLine(process + "/comm"), " (pid ", pid, ") ", use));
+  }
+}
+
+void AddLoopDevices(const std::string& directory, std::vector<std::string>* holders) {
+  for (const std::string& name : NamesIn("/sys/block", "loop")) {
+    const std::string file = FirstLine(absl::StrCat("/sys/block/", name, "/loop/backing_file"));
+    if (!Within(file, directory)) continue;
+    std::string holder = absl::StrCat("/dev/", name, " has ", file, " open");
+    for (const MountTableEntry& entry : ReadMountTable()) {
+      if (entry.source == absl::StrCat("/dev/", name)) {
+        absl::StrAppend(&holder, " and is mounted at ", entry.path);
+      }
+    }
+    holders->push_back(std::move(holder));
+  }
+}
+
+void AddMounts(const std::string& directory, std::vector<std::string>* holders) {
+  for (const MountTableEntry& entry : ReadMountTable()) {
+    if (entry.path != directory && Within(entry.path, directory)) {
+      holders->push_back(absl::StrCat(entry.path, " is mounted in it"));
+    }
+  }
+}
+
+}  // namespace
+
+std::string HoldersOf(const std::string& directory) {
+  std::vector<std::string> holders;
+  AddProcesses(directory, &holders);
+  AddLoopDevices(directory, &holders);
+  AddMounts(directory, &holders);
+  const std::size_t more = holders.size() - std::min(holders.size(), kMostNamed);
+  holders.resize(holders.size() - more);
+  std::string text = absl::StrJoin(holders, ", ");
+  if (more != 0) absl::StrAppend(&text, " and ", more, " more");
+  return text;
+}
+
+}  // namespace oxmem::fs
