@@ -4,7 +4,7 @@ build_packages=(g++ cmake ninja-build pkg-config libabsl-dev libcli11-dev libspd
   nlohmann-json3-dev libfuse3-dev libibverbs-dev librdmacm-dev)
 test_packages=(python3 libgtest-dev libgmock-dev libbenchmark-dev iproute2 fuse3 fio rsync e2fsprogs sqlite3
   attr ibverbs-utils rdmacm-utils perftest qperf ucx-utils openmpi-bin
-  libopenmpi-dev libfabric-bin python3-pyverbs)
+  libopenmpi-dev libfabric-bin python3-pyverbs systemd)
 # For the presets with sanitizers.
 sanitizer_packages=(clang libclang-rt-dev llvm)
 # For the tests in a virtual machine, which are skipped without.
