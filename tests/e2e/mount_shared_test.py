@@ -114,10 +114,10 @@ class Shared(MountTest):
                 continue
         self.assertEqual(os.pread(fd, 5, 0), b"after")
 
-    def lose_node_under_passthrough(self, *words):
+    def lose_node_under_passthrough(self, *words, timeout="1s"):
         """A mount whose node was killed while a file and a mapping were open: both, and the node."""
         node = self.node("shm://pool")
-        daemon = self.mount("shm://pool?timeout=1s", "-o", "dax=always", *words)
+        daemon = self.mount(f"shm://pool?timeout={timeout}", "-o", "dax=always", *words)
         fd, memory = self.map(self.data)
         memory[0:6] = b"before"
         node.signal(signal.SIGKILL)
@@ -167,11 +167,11 @@ class Shared(MountTest):
         self.check_file("--operations", "100", "--processes", "2")
 
     def test_an_open_waits_for_a_node_that_comes_back(self):
-        self.lose_node_under_passthrough()
+        self.lose_node_under_passthrough(timeout="20s")
         opener = subprocess.Popen(["head", "-c1", self.data], stdout=subprocess.PIPE)
         self.addCleanup(opener.stdout.close)
         self.node("shm://pool")
-        self.assertEqual(opener.communicate(timeout=20)[0], b"\0")
+        self.assertEqual(opener.communicate(timeout=30)[0], b"\0")
 
     def test_several_threads_lose_it_once(self):
         self.lose_node_under_passthrough("-o", "threads=3")
