@@ -52,10 +52,16 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> MappedMemory::Map(UniqueFd fd, uin
   memory->offset_ = offset;
   memory->writable_ = writable;
   memory->fd_ = std::move(fd);
+  const int seals = fcntl(memory->fd(), F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+    memory->guard_ = std::make_unique<MemoryGuard>(std::span(memory->data_, size), memory->fd(),
+                                                   offset, memory->page_bytes_);
+  }
   return memory;
 }
 
 MappedMemory::~MappedMemory() {
+  guard_.reset();
   if (data_ != nullptr) munmap(data_, RoundUp(size_, page_bytes_));
 }
 

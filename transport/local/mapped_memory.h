@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "transport/base/memory_guard.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::transport {
@@ -41,6 +42,15 @@ class MappedMemory {
   // Asks the kernel to bring the range in (from swap or a file). Never fails: it is a hint.
   void Prefetch(uint64_t offset, uint64_t length) const;
 
+  // As MemoryGuard: before and after an access, for memory whose file others may cut short. What
+  // is sealed against that is always all there.
+  bool Admits(uint64_t offset, uint64_t length) const {
+    return guard_ == nullptr || guard_->Admits(offset, length);
+  }
+  bool Holds(uint64_t offset, uint64_t length) const {
+    return guard_ == nullptr || guard_->Holds(offset, length);
+  }
+
   // Asks for transparent huge pages, which the kernel gives only where shmem_enabled allows it.
   absl::Status AdviseHugePages() const;
 
@@ -54,6 +64,7 @@ class MappedMemory {
   uint64_t page_bytes_ = 0;
   bool writable_ = false;
   bool is_hugetlb_ = false;
+  std::unique_ptr<MemoryGuard> guard_;
 };
 
 }  // namespace oxmem::transport

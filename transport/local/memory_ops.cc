@@ -66,7 +66,9 @@ uint64_t ExecuteAtomic(AtomicOp op, std::byte* address, uint64_t length, uint64_
   return Apply<uint64_t>(op, address, operand, compare);
 }
 
-Completion Execute(const Request& request, const MappedMemory& memory) {
+namespace {
+
+Completion Carry(const Request& request, const MappedMemory& memory) {
   Completion completion{.cookie = request.cookie, .bytes = request.length};
   std::byte* const at = memory.data() + request.offset;
   switch (request.op) {
@@ -92,6 +94,15 @@ Completion Execute(const Request& request, const MappedMemory& memory) {
       return completion;
   }
   OXMEM_CHECK(false);
+}
+
+}  // namespace
+
+Completion Execute(const Request& request, const MappedMemory& memory) {
+  const Completion lost{.cookie = request.cookie, .code = Code::kCorrupt};
+  if (!memory.Admits(request.offset, request.length)) return lost;
+  const Completion completion = Carry(request, memory);
+  return memory.Holds(request.offset, request.length) ? completion : lost;
 }
 
 }  // namespace oxmem::transport
