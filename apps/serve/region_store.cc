@@ -31,8 +31,9 @@ absl::StatusOr<RegionStore> RegionStore::Create(const std::vector<RegionSpec>& s
     if (!backing.ok()) {
       return Annotate(backing.status(), absl::StrCat("region \"", specs[i].name, "\""));
     }
-    OXMEM_RETURN_IF_ERROR(store.map_.Add(
-        {specs[i].name, bases[i], backing->memory(), specs[i].read_only, backing->persistent()}));
+    OXMEM_RETURN_IF_ERROR(
+        store.map_.Add({specs[i].name, bases[i], backing->memory(), specs[i].read_only,
+                        backing->persistent(), backing->guard()}));
     store.regions_.push_back({specs[i], bases[i], *std::move(backing)});
   }
   return store;

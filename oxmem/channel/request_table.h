@@ -19,7 +19,9 @@ struct ActiveRequest {
   uint64_t answered = 0;  // bytes of it that were answered
   uint64_t old_value = 0;
   uint32_t first_message = SourceIds::kNone;  // list of its messages under way
-  uint32_t next = SourceIds::kNone;           // in the list of active or of free requests
+  // Of a read that was denied without data: it is tried with answers in frames this short.
+  uint32_t shorter_frames = 0;
+  uint32_t next = SourceIds::kNone;  // in the list of active or of free requests
   uint32_t previous = SourceIds::kNone;
   transport::Code code = transport::Code::kOk;  // the first error an answer carried
 

@@ -114,7 +114,8 @@ absl::StatusOr<std::unique_ptr<TloeChannel>> TloeChannel::Connect(std::unique_pt
   OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<TloeChannel> channel,
                          Start(std::move(link), peer, std::move(options), now));
   while (channel->PollAt(now, {}), !channel->connected()) {
-    if (now >= give_up || !channel->link_status_.ok()) {
+    const bool hopeless = channel->last_failure_ == tloe::Failure::kOtherProtocol;
+    if (now >= give_up || hopeless || !channel->link_status_.ok()) {
       const absl::Status health = channel->health();
       channel->closed_ = true;
       return health;
@@ -160,6 +161,7 @@ std::size_t TloeChannel::PollAt(Instant now, std::span<Completion> completions) 
   if (ReceiveFrames(now) || due_ <= now) {
     if (due_ <= now) engine_.OnDeadline(now);
     MaintainConnection(now);
+    LookForAnswers(now);
     ExpireRequests(now);
     Advance(now);
   }
@@ -183,7 +185,7 @@ bool TloeChannel::Arm() { return completions_.empty(); }
 Instant TloeChannel::next_deadline() const { return completions_.empty() ? due_ : Instant(); }
 
 Instant TloeChannel::DueAt() const {
-  Instant next = std::min(engine_.next_deadline(), reopen_at_);
+  Instant next = std::min({engine_.next_deadline(), reopen_at_, look_at_});
   auto& requests = const_cast<RequestTable&>(requests_);
   if (const uint32_t oldest = requests.oldest(); oldest != RequestTable::kNone) {
     next = std::min(next, requests[oldest].submitted + options_.request_timeout);
@@ -229,6 +231,8 @@ void TloeChannel::OnMessage(Instant now, const DecodedMessage& message) {
   const uint32_t index = messages_.Find(message.message.source);
   if (index == SourceIds::kNone) return;  // an answer to a request that was given up
   const MessageSlot slot = messages_[index];
+  last_answer_ = now;
+  if (HasData(message.message)) longest_answer_ = std::max(longest_answer_, slot.size);
   UnlinkMessage(index);
   messages_.Release(index);
   OnAnswer(now, slot.request, slot, message);
@@ -238,6 +242,9 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
                            const DecodedMessage& answer) {
   ActiveRequest& active = requests_[request_index];
   const std::size_t length = std::size_t{1} << slot.size;
+  if (slot.opcode == static_cast<uint8_t>(OpcodeA::kGet) && answer.message.denied &&
+      !HasData(answer.message) && AskForLess(request_index, slot.size))
+    return;
   const bool wants_data = slot.opcode == static_cast<uint8_t>(OpcodeA::kGet) ||
                           slot.opcode == static_cast<uint8_t>(OpcodeA::kArithmeticData) ||
                           slot.opcode == static_cast<uint8_t>(OpcodeA::kLogicalData);
@@ -246,7 +253,7 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
     code = Code::kDenied;
   } else if (answer.message.corrupt) {
     code = Code::kCorrupt;
-  } else if (wants_data && (!HasData(answer.message) || DataBytes(answer.message) != length)) {
+  } else if (answer.malformed || (wants_data && DataBytes(answer.message) != length)) {
     code = Code::kFailed;  // an answer that does not answer the question
   } else if (slot.opcode == static_cast<uint8_t>(OpcodeA::kGet)) {
     CopyAnswer(active.request, slot, answer,
@@ -256,6 +263,7 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
     CopyAnswer(active.request, slot, answer, std::span(old_value).first(length));
     active.old_value = LoadLittleEndian<uint64_t>(old_value.data());
   }
+  if (code == Code::kOk && active.shorter_frames != 0) OnShorterFrames(active, slot);
   active.answered += length;
   if (active.code == Code::kOk) active.code = code;
   FinishAnswered(now, request_index);
@@ -351,7 +359,7 @@ void TloeChannel::ExpireRequests(Instant now) {
                  options_.request_timeout.seconds(), suppressed);
   }
   // The engine may have patience left, but a peer that said nothing all that time is gone.
-  if (silent && engine_.state() == tloe::State::kOpen) OnLost(now);
+  if (silent && engine_.state() == tloe::State::kOpen) OnLost(now, engine_.failure());
 }
 
 void TloeChannel::LinkMessage(uint32_t request_index, uint32_t message_index) {

@@ -31,6 +31,10 @@ namespace oxmem::channel {
 //                                  │ ▲
 //                                  └─┘ no answer: again, after a pause that doubles up to a second
 //
+// Nobody tells the MTU of the peer or of the way to it. Frames start as long as the link takes
+// them; when long ones get lost and short ones do not, or the peer refuses to answer so much in a
+// frame, they are shorter from then on (docs/adr/0006).
+//
 // On loss every request starts again from its first byte, but for atomics that were sent, which end
 // with kPeerLost.
 class TloeChannel final : public transport::Channel {
@@ -107,9 +111,16 @@ class TloeChannel final : public transport::Channel {
 
   // Loss and return of the peer (tloe_channel_connection.cc).
   void MaintainConnection(Instant now);
-  void OnLost(Instant now);
+  void OnLost(Instant now, tloe::Failure why);
   void OnConnected(Instant now);
   void LimitMessages();
+  void LimitFrames(std::size_t frame_bytes);
+  bool AskForLess(uint32_t request_index, uint8_t refused_size);
+  void ShortenFrames(std::size_t lost_bytes, const char* which);
+  void LookForAnswers(Instant now);
+  std::size_t TooLongAnswer();
+  uint8_t LargestReadOf(const ActiveRequest& active) const;
+  void OnShorterFrames(const ActiveRequest& active, const MessageSlot& slot);
   void StartAgain(Instant now);
   void CopyEngineStats();
 
@@ -135,8 +146,12 @@ class TloeChannel final : public transport::Channel {
   bool was_connected_ = false;
   bool lost_ = false;
   Instant lost_since_;
-  Instant last_frame_;  // of the peer
-  Instant due_;         // nothing has to be done before, unless a frame comes
+  Instant last_frame_;          // of the peer
+  Instant last_answer_;         // that somebody waited for
+  uint8_t longest_answer_ = 0;  // log2 of the most data that ever came in one
+  Instant probed_at_;           // as no answer came
+  Instant due_;                 // nothing has to be done before, unless a frame comes
+  Instant look_at_ = Instant::Never();
   Instant reopen_at_ = Instant::Never();
   Duration reopen_pause_;
   tloe::Failure last_failure_ = tloe::Failure::kNone;

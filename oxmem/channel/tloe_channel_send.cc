@@ -16,6 +16,8 @@ using transport::Code;
 using transport::Op;
 using transport::Request;
 
+constexpr FrameFill kNoFill;
+
 struct AtomicEncoding {
   OpcodeA opcode;
   uint8_t param;
@@ -95,9 +97,11 @@ bool TloeChannel::SendNextMessage(uint32_t request_index) {
   if (!messages_.available()) return false;
   ActiveRequest& active = requests_[request_index];
   const bool read = active.request.op == Op::kRead;
+  const uint8_t largest = read ? LargestReadOf(active) : largest_message_size_;
+  const FrameFill& fill = read ? read_fill_ : write_fill_;
   const Piece piece =
       NextPiece(options_.base_address + active.request.offset, active.request.length, active.sent,
-                read ? largest_read_size_ : largest_message_size_, read ? read_fill_ : write_fill_);
+                largest, largest < fill.large ? kNoFill : fill);
   Message message = NextMessageOf(active.request, piece, options_.base_address);
   const std::size_t length = std::size_t{1} << message.size;
   tilelink::MemoryPayload payload;

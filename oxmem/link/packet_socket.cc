@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "oxmem/link/host_claim.h"
+#include "oxmem/link/packet_filter.h"
 #include "transport/base/byte_order.h"
 #include "transport/base/status.h"
 
@@ -27,6 +28,8 @@ namespace {
 // at up to twice its length. Without CAP_NET_ADMIN the system's limit holds instead.
 constexpr int kSocketBufferBytes = 8 << 20;
 
+constexpr uint32_t kGroupBit = 1;  // of the first byte of an address
+
 // Frames whose type field is below this are 802.3 frames to the kernel, which then files them
 // under one protocol of its own (endpoints with EtherType 0 exist).
 constexpr uint16_t kSmallestEtherType = 0x0600;
@@ -36,53 +39,6 @@ std::string OwnProgram() {
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
   return length > 0 ? std::string(path, static_cast<std::size_t>(length)) : "PROGRAM";
 }
-
-// A classic BPF program that lets a frame through when every added condition holds.
-class Filter {
- public:
-  void RequireHalf(uint32_t offset, uint32_t value) { Require(BPF_H, offset, value); }
-  void RequireWord(uint32_t offset, uint32_t value) { Require(BPF_W, offset, value); }
-  void RequireMac(uint32_t offset, const MacAddress& mac) {
-    const auto* bytes = reinterpret_cast<const std::byte*>(mac.bytes.data());
-    RequireWord(offset, LoadBigEndian<uint32_t>(bytes));
-    RequireHalf(offset + 4, LoadBigEndian<uint16_t>(bytes + 4));
-  }
-  void RequireTopBits(uint32_t offset, uint32_t shift, uint32_t value) {
-    code_.push_back(BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offset));
-    code_.push_back(BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, shift));
-    Compare(value);
-  }
-  void RequireKind(uint32_t kind) {
-    Require(BPF_W, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE), kind);
-  }
-
-  absl::Status Attach(int fd) {
-    code_.push_back(BPF_STMT(BPF_RET | BPF_K, UINT32_MAX));
-    code_.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
-    const std::size_t refuse = code_.size() - 1;
-    for (const std::size_t at : comparisons_) {
-      code_[at].jf = static_cast<uint8_t>(refuse - at - 1);
-    }
-    const sock_fprog program = {static_cast<unsigned short>(code_.size()), code_.data()};
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) {
-      return ErrnoStatus(errno, "attaching the packet filter");
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  void Require(uint16_t width, uint32_t offset, uint32_t value) {
-    code_.push_back(BPF_STMT(static_cast<uint16_t>(BPF_LD | width | BPF_ABS), offset));
-    Compare(value);
-  }
-  void Compare(uint32_t value) {
-    comparisons_.push_back(code_.size());
-    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 0));
-  }
-
-  std::vector<sock_filter> code_;
-  std::vector<std::size_t> comparisons_;
-};
 
 void SetBuffer(int fd, int forced, int plain) {
   const int bytes = kSocketBufferBytes;
@@ -182,10 +138,15 @@ absl::Status PacketSocket::Claim(const PacketLinkOptions& options) {
 }
 
 absl::Status PacketSocket::AttachFilter() {
-  Filter filter;
+  PacketFilter filter;
   filter.RequireMac(0, mac_);
   filter.RequireHalf(12, ether_type_);
-  if (peer_) filter.RequireMac(6, *peer_);
+  if (peer_) {
+    filter.RequireMac(6, *peer_);
+  } else {
+    filter.RequireClear(6,
+                        kGroupBit);  // nobody has such an address, and an answer would go to many
+  }
   if (virtual_channel_) filter.RequireTopBits(kEthernetHeaderBytes, 5, *virtual_channel_);
   // A frame of a VLAN that nobody here has comes in without its tag, marked as somebody else's;
   // but so is every frame for an address that is not the interface's own.

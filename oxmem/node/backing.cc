@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -76,6 +78,18 @@ absl::StatusOr<UniqueFd> OpenFile(const BackingSpec& spec) {
   return fd;
 }
 
+// Of the pages of a file's mapping.
+uint64_t PageBytes(int fd) {
+  struct stat status;
+  struct statfs filesystem;
+  if (fstat(fd, &status) == 0 && S_ISCHR(status.st_mode)) return kHugePageBytes;  // a DAX device
+  if (fstatfs(fd, &filesystem) == 0 &&
+      static_cast<uint64_t>(filesystem.f_type) == HUGETLBFS_MAGIC) {
+    return static_cast<uint64_t>(filesystem.f_bsize);
+  }
+  return static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
 absl::StatusOr<UniqueFd> CreateMemoryFile(uint64_t size) {
   UniqueFd fd(memfd_create("oxmem", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return ErrnoStatus(errno, "creating a memory file");
@@ -135,17 +149,29 @@ absl::StatusOr<Backing> Backing::Create(const BackingSpec& spec) {
   return Backing(spec.kind, std::move(fd), *memory);
 }
 
+Backing::Backing(BackingKind kind, UniqueFd fd, std::span<std::byte> memory)
+    : kind_(kind), fd_(std::move(fd)), memory_(memory) {
+  if (kind_ == BackingKind::kFile) {
+    guard_ = std::make_unique<MemoryGuard>(memory_, fd_.get(), 0, PageBytes(fd_.get()));
+  }
+}
+
 Backing::Backing(Backing&& other) noexcept
-    : kind_(other.kind_), fd_(std::move(other.fd_)), memory_(std::exchange(other.memory_, {})) {}
+    : kind_(other.kind_),
+      fd_(std::move(other.fd_)),
+      memory_(std::exchange(other.memory_, {})),
+      guard_(std::move(other.guard_)) {}
 
 Backing& Backing::operator=(Backing&& other) noexcept {
   std::swap(kind_, other.kind_);
   std::swap(fd_, other.fd_);
   std::swap(memory_, other.memory_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 Backing::~Backing() {
+  guard_.reset();
   if (!memory_.empty()) munmap(memory_.data(), memory_.size());
 }
 

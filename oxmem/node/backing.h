@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "transport/base/memory_guard.h"
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::node {
@@ -38,6 +40,8 @@ class Backing {
   ~Backing();
 
   std::span<std::byte> memory() const { return memory_; }
+  // Of a file, which others may cut short; null for the others.
+  MemoryGuard* guard() const { return guard_.get(); }
   // What other processes can map: a memfd or the file; -1 for private memory.
   int fd() const { return fd_.get(); }
   BackingKind kind() const { return kind_; }
@@ -47,12 +51,12 @@ class Backing {
   absl::Status Sync() const;
 
  private:
-  Backing(BackingKind kind, UniqueFd fd, std::span<std::byte> memory)
-      : kind_(kind), fd_(std::move(fd)), memory_(memory) {}
+  Backing(BackingKind kind, UniqueFd fd, std::span<std::byte> memory);
 
   BackingKind kind_ = BackingKind::kAnonymous;
   UniqueFd fd_;
   std::span<std::byte> memory_;
+  std::unique_ptr<MemoryGuard> guard_;
 };
 
 // "anonymous", "huge", "memfd" or "file:PATH", as the command line writes them.

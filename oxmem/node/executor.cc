@@ -56,7 +56,7 @@ Message AnswerHeader(const Message& request, const ExecutorLimits& limits) {
 }
 
 Answer Deny(const Message& request, const ExecutorLimits& limits) {
-  Answer answer{AnswerHeader(request, limits), {}};
+  Answer answer{AnswerHeader(request, limits), {}, nullptr};
   answer.message.denied = true;
   if (static_cast<OpcodeD>(answer.message.opcode) == OpcodeD::kGrant) {
     answer.message.param = kGrantToN;
@@ -148,6 +148,10 @@ std::size_t Executor::AnswerFlits(const Message& request, const ExecutorLimits& 
 Answer Executor::Execute(const DecodedMessage& request, DataOrder order,
                          const ExecutorLimits& limits) {
   const Message& message = request.message;
+  if (request.malformed) {
+    stats_.denied_malformed.Increment();
+    return Deny(message, limits);
+  }
   if (message.channel == Channel::kA) {
     switch (static_cast<OpcodeA>(message.opcode)) {
       case OpcodeA::kGet:
@@ -184,7 +188,32 @@ const Region* Executor::Admit(const Message& request, const ExecutorLimits& limi
     stats_.denied_read_only.Increment();
     return nullptr;
   }
+  if (region->guard != nullptr && !region->guard->Admits(request.address - region->base, length)) {
+    stats_.denied_lost.Increment();
+    return nullptr;
+  }
   return region;
+}
+
+Answer Executor::Checked(const Message& request, const ExecutorLimits& limits, const Region& region,
+                         const Answer& answer) {
+  if (region.guard == nullptr ||
+      region.guard->Holds(request.address - region.base, uint64_t{1} << request.size)) {
+    return answer;
+  }
+  region.guard->Look();
+  stats_.denied_lost.Increment();
+  return Deny(request, limits);
+}
+
+bool Executor::IsIntact(const Answer& answer) {
+  if (answer.region == nullptr) return true;
+  const auto offset =
+      static_cast<uint64_t>(answer.payload.data.data() - answer.region->memory.data());
+  if (answer.region->guard->Holds(offset, answer.payload.data.size())) return true;
+  answer.region->guard->Look();
+  stats_.denied_lost.Increment();
+  return false;
 }
 
 Answer Executor::Read(const Message& request, const ExecutorLimits& limits) {
@@ -194,9 +223,10 @@ Answer Executor::Read(const Message& request, const ExecutorLimits& limits) {
   }
   const Region* region = Admit(request, limits, /*modifies=*/false);
   if (region == nullptr) return Deny(request, limits);
-  Answer answer{AnswerHeader(request, limits), {}};
+  Answer answer{AnswerHeader(request, limits), {}, nullptr};
   const std::size_t length = std::size_t{1} << request.size;
   answer.payload.data = region->memory.subspan(request.address - region->base, length);
+  if (region->guard != nullptr) answer.region = region;
   stats_.reads.Increment();
   stats_.read_bytes.Add(length);
   return answer;
@@ -216,7 +246,7 @@ Answer Executor::Write(const DecodedMessage& request, DataOrder order,
   }
   stats_.writes.Increment();
   stats_.write_bytes.Add(length);
-  return Answer{AnswerHeader(message, limits), {}};
+  return Checked(message, limits, *region, Answer{AnswerHeader(message, limits), {}, nullptr});
 }
 
 Answer Executor::ReadModifyWrite(const DecodedMessage& request, DataOrder order,
@@ -249,10 +279,10 @@ Answer Executor::ReadModifyWrite(const DecodedMessage& request, DataOrder order,
       Apply<uint64_t>(message, at, operand.data(), old_value_.data());
       break;
   }
-  Answer answer{AnswerHeader(message, limits), {}};
+  Answer answer{AnswerHeader(message, limits), {}, nullptr};
   answer.payload.data = std::span(old_value_).first(length);
   stats_.atomics.Increment();
-  return answer;
+  return Checked(message, limits, *region, answer);
 }
 
 Answer Executor::Hint(const Message& request, const ExecutorLimits& limits) {
@@ -269,7 +299,7 @@ Answer Executor::Hint(const Message& request, const ExecutorLimits& limits) {
     madvise(region->memory.data() + first, length, MADV_WILLNEED);  // a hint: it may fail
   }
   stats_.hints.Increment();
-  return Answer{AnswerHeader(request, limits), {}};
+  return Answer{AnswerHeader(request, limits), {}, nullptr};
 }
 
 }  // namespace oxmem::node

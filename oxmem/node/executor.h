@@ -23,8 +23,9 @@ struct ExecutorStats {
   Counter hints;
   Counter denied_range;  // address not within a region
   Counter denied_read_only;
+  Counter denied_lost;         // of a file that was cut short, or that its disk does not give back
   Counter denied_unsupported;  // an operation or size this node does not have
-  Counter denied_malformed;    // misaligned, or marked corrupt by the sender
+  Counter denied_malformed;    // misaligned, cut short, or marked corrupt by the sender
   Counter unexpected;          // messages that are no requests to a node; not answered
 };
 
@@ -32,6 +33,7 @@ struct Answer {
   tilelink::Message message;
   tilelink::MemoryPayload
       payload;  // points into the region or the executor; valid until the next call
+  const Region* region = nullptr;  // that the payload points into, if its memory can go away
 };
 
 struct ExecutorLimits {
@@ -51,6 +53,10 @@ class Executor {
   // The answer's header without carrying anything out: what room it needs.
   static std::size_t AnswerFlits(const tilelink::Message& request, const ExecutorLimits& limits);
 
+  // Whether what the answer's payload points to was still there until now. If not, it has been
+  // copied as zeros, and is counted.
+  bool IsIntact(const Answer& answer);
+
   // Carries the request out and returns its answer.
   Answer Execute(const tilelink::DecodedMessage& request, tilelink::DataOrder order,
                  const ExecutorLimits& limits);
@@ -68,6 +74,9 @@ class Executor {
   // The region of a request that may be carried out, or null, counted, if it must be denied.
   const Region* Admit(const tilelink::Message& request, const ExecutorLimits& limits,
                       bool modifies);
+  // Denies what was carried out on memory that has gone away meanwhile.
+  Answer Checked(const tilelink::Message& request, const ExecutorLimits& limits,
+                 const Region& region, const Answer& answer);
 
   RegionMap* regions_;
   ExecutorStats stats_;
@@ -85,8 +94,10 @@ void ForEachCounter(const ExecutorStats& stats, Visitor&& visit) {
   visit("hints", false, "Intent hints", stats.hints);
   visit("denied_range", false, "requests outside every region", stats.denied_range);
   visit("denied_read_only", false, "writes to read-only regions", stats.denied_read_only);
+  visit("denied_lost", false, "requests for memory that went away", stats.denied_lost);
   visit("denied_unsupported", false, "requests this node does not have", stats.denied_unsupported);
-  visit("denied_malformed", false, "misaligned or corrupt requests", stats.denied_malformed);
+  visit("denied_malformed", false, "misaligned, cut short or corrupt requests",
+        stats.denied_malformed);
   visit("unexpected", false, "messages that are no requests", stats.unexpected);
 }
 

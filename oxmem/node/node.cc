@@ -6,7 +6,9 @@
 
 #include "oxmem/tloe/frame.h"
 #include "oxmem/tloe/frame_header.h"
+#include "oxmem/tloe/long_frames.h"
 #include "transport/base/byte_order.h"
+#include "transport/base/log.h"
 
 namespace oxmem::node {
 namespace {
@@ -15,6 +17,8 @@ using tilelink::Channel;
 using tilelink::DecodedMessage;
 
 constexpr std::size_t kFrameBatch = 64;
+// Peers with shorter frames that are remembered.
+constexpr std::size_t kMostFrameLimits = 4096;
 
 // The protocol a stranger's frame begins a connection with; nothing if it does not begin one.
 std::optional<tloe::Protocol> OpeningProtocol(const tloe::FrameHeader& header,
@@ -46,6 +50,7 @@ struct Node::Connection {
   tloe::Engine engine;
   Instant last_frame;
   bool dirty = false;
+  bool only_opened = true;    // nothing came from the peer after its opening
   tloe::EngineStats counted;  // what AddStats has added already
 };
 
@@ -88,6 +93,10 @@ void Node::Close(Instant now) {
 }
 
 void Node::OnFrame(Instant now, const link::IncomingFrame& frame) {
+  if (frame.from == link_->local_address() || frame.from == link::Address()) {
+    stats_.unknown_frames.Increment();  // nobody that could be answered
+    return;
+  }
   if (!allowed_.empty() && !allowed_.contains(frame.from)) {
     stats_.refused_address.Increment();
     return;
@@ -110,7 +119,11 @@ void Node::OnConnectionFrame(Instant now, Connection& connection,
                              std::span<const std::byte> frame) {
   tloe::Engine& engine = connection.engine;
   connection.last_frame = now;
-  if (engine.OnFrame(now, frame) == tloe::FrameVerdict::kNewPeer) {
+  const uint64_t before = engine.stats().frames_received.value();
+  const tloe::FrameVerdict verdict = engine.OnFrame(now, frame);
+  connection.only_opened =
+      connection.only_opened && (before == 0 || verdict == tloe::FrameVerdict::kDuplicate);
+  if (verdict == tloe::FrameVerdict::kNewPeer) {
     // The peer was restarted, perhaps with the other protocol.
     const Key key = connection.key;
     RemoveConnection(connection);
@@ -129,7 +142,7 @@ void Node::OnUnknownFrame(Instant now, const Key& key, const tloe::FrameHeader& 
   const std::optional<tloe::Protocol> protocol = OpeningProtocol(header, config_.engine);
   if (!protocol || (config_.protocol && *config_.protocol != *protocol)) {
     stats_.unknown_frames.Increment();
-    Refuse(key, frame);
+    Refuse(key, header, frame);
     return;
   }
   Connection* connection = AddConnection(now, key, *protocol);
@@ -137,9 +150,17 @@ void Node::OnUnknownFrame(Instant now, const Key& key, const tloe::FrameHeader& 
 }
 
 // Tells a peer that believes in a connection from before this node's start that there is none.
-void Node::Refuse(const Key& key, std::span<const std::byte> frame) {
+void Node::Refuse(const Key& key, const tloe::FrameHeader& header,
+                  std::span<const std::byte> frame) {
   tloe::EngineConfig config = config_.engine;
-  config.protocol = config_.protocol.value_or(tloe::Protocol::k11);
+  // With 1.1 a peer sends such frames only after it got one; so this one speaks 1.0.3, and an
+  // earlier frame of it got lost.
+  const bool nothing_received =
+      header.type == tloe::FrameType::kNormal &&
+      header.acknowledged ==
+          tloe::SequenceNumber::FromWire(config_.engine.initial_sequence).Previous();
+  config.protocol =
+      config_.protocol.value_or(nothing_received ? tloe::Protocol::k103 : tloe::Protocol::k11);
   config.virtual_channel = key.virtual_channel;
   std::array<std::byte, tloe::Engine::kRefusalBytes> bytes;
   const std::span<const std::byte> refusal = tloe::Engine::RefusalFor(config, frame, bytes);
@@ -159,8 +180,14 @@ Node::Connection* Node::FindConnection(const Key& key) {
 
 Node::Connection* Node::AddConnection(Instant now, const Key& key, tloe::Protocol protocol) {
   if (by_key_.size() >= config_.max_connections) {
-    Connection* silent = LongestSilent();
-    if (silent == nullptr || now - silent->last_frame < config_.replace_after) {
+    // Openings that nobody completes, by the thousand perhaps, must not keep others out; a peer
+    // that is there completes its own within a round trip.
+    Connection* silent = LongestSilent(/*only_opened=*/true);
+    if (silent == nullptr) {
+      silent = LongestSilent(/*only_opened=*/false);
+      if (silent != nullptr && now - silent->last_frame < config_.replace_after) silent = nullptr;
+    }
+    if (silent == nullptr) {
       stats_.refused_full.Increment();
       return nullptr;
     }
@@ -177,6 +204,9 @@ Node::Connection* Node::AddConnection(Instant now, const Key& key, tloe::Protoco
   config.protocol = protocol;
   config.virtual_channel = key.virtual_channel;
   config.max_frame_bytes = link_->max_frame_bytes_to(key.peer);
+  if (const auto limit = frame_limits_.find(key.peer); limit != frame_limits_.end()) {
+    config.max_frame_bytes = std::min(config.max_frame_bytes, limit->second);
+  }
   connections_[id] = std::make_unique<Connection>(id, key, config);
   by_key_[key] = id;
   stats_.connections_opened.Increment();
@@ -185,10 +215,10 @@ Node::Connection* Node::AddConnection(Instant now, const Key& key, tloe::Protoco
 }
 
 // Only looked for when every connection is taken, so the walk costs no request.
-Node::Connection* Node::LongestSilent() {
+Node::Connection* Node::LongestSilent(bool only_opened) {
   Connection* silent = nullptr;
   for (const auto& connection : connections_) {
-    if (connection == nullptr) continue;
+    if (connection == nullptr || (only_opened && !connection->only_opened)) continue;
     if (silent == nullptr || connection->last_frame < silent->last_frame) silent = connection.get();
   }
   return silent;
@@ -223,7 +253,21 @@ void Node::Serve(Connection& connection) {
     const DecodedMessage* request = engine.NextMessage();
     const Answer answer = executor_.Execute(*request, engine.data_order(), limits);
     engine.Enqueue(answer.message, answer.payload);
+    if (!executor_.IsIntact(answer)) engine.SpoilLast();
   }
+}
+
+// The peer opens again, and what it asks for too much at a time then is denied without data.
+void Node::LimitFrames(const Connection& connection) {
+  const std::size_t lost = connection.engine.lost_frame_bytes();
+  const std::size_t limit = tloe::FrameBytesBelow(lost);
+  if (frame_limits_.size() >= kMostFrameLimits) frame_limits_.clear();
+  frame_limits_[connection.key.peer] = limit;
+  const std::string peer = link_->FormatAddress(connection.key.peer);
+  spdlog::error(
+      "frames of {} bytes on {} do not reach {}, shorter ones do: it gets {} at most from now on "
+      "(is the MTU there or on the way smaller? use one MTU everywhere, or listen with mtu={})",
+      lost, link_->name(), peer, limit, limit);
 }
 
 void Node::MarkDirty(Connection& connection) {
@@ -246,6 +290,7 @@ void Node::FlushDirty(Instant now) {
       const bool lost = state == tloe::State::kFailed &&
                         connection.engine.failure() != tloe::Failure::kPeerClosed;
       if (lost) stats_.connections_failed.Increment();
+      if (connection.engine.failure() == tloe::Failure::kLongFramesLost) LimitFrames(connection);
       RemoveConnection(connection);
     }
   }

@@ -30,7 +30,8 @@ struct NodeConfig {
   std::optional<tloe::Protocol> protocol;  // only this one; empty: whichever the peer begins with
   std::vector<link::Address> allowed;      // empty: everybody
   std::size_t max_connections = 64;
-  // With all connections taken, a new peer replaces the one that was silent longest, if this long.
+  // With all connections taken, a new peer replaces one that never completed its opening, or the
+  // one that was silent longest, if this long.
   Duration replace_after = Duration::Seconds(30);
 };
 
@@ -71,7 +72,7 @@ void ForEachCounter(const NodeStats& stats, Visitor&& visit) {
   visit("naks_sent", false, "negative acknowledgements sent", stats.naks_sent);
   visit("naks_received", false, "negative acknowledgements received", stats.naks_received);
   visit("duplicates", false, "frames received more than once", stats.duplicates);
-  visit("malformed", false, "frames that could not be decoded", stats.malformed);
+  visit("malformed", false, "frames that were not right and not taken", stats.malformed);
   visit("credit_stalls", false, "waits for credits", stats.credit_stalls);
   visit("window_stalls", false, "waits for acknowledgements", stats.window_stalls);
 }
@@ -124,12 +125,14 @@ class Node {
   void OnConnectionFrame(Instant now, Connection& connection, std::span<const std::byte> frame);
   void OnUnknownFrame(Instant now, const Key& key, const tloe::FrameHeader& header,
                       std::span<const std::byte> frame);
-  void Refuse(const Key& key, std::span<const std::byte> frame);
+  void Refuse(const Key& key, const tloe::FrameHeader& header, std::span<const std::byte> frame);
   Connection* FindConnection(const Key& key);
   // Null, counted, if there is no room.
   Connection* AddConnection(Instant now, const Key& key, tloe::Protocol protocol);
-  Connection* LongestSilent();
+  // Of all, or of those whose peer said nothing after its opening.
+  Connection* LongestSilent(bool only_opened);
   void RemoveConnection(Connection& connection);
+  void LimitFrames(const Connection& connection);
   void Serve(Connection& connection);
   void MarkDirty(Connection& connection);
   void FlushDirty(Instant now);
@@ -146,6 +149,7 @@ class Node {
   absl::flat_hash_map<Key, uint32_t> by_key_;
   std::vector<std::unique_ptr<Connection>> connections_;  // by id; empty places are reused
   std::vector<uint32_t> free_ids_;
+  absl::flat_hash_map<link::Address, std::size_t> frame_limits_;  // shorter than the link's
   DeadlineHeap deadlines_;
   std::vector<uint32_t> dirty_;
   std::vector<link::IncomingFrame> incoming_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "transport/base/memory_guard.h"
 
 namespace oxmem::node {
 
@@ -18,7 +19,8 @@ struct Region {
   uint64_t base = 0;
   std::span<std::byte> memory;
   bool read_only = false;
-  bool prefetchable = false;  // backed by storage, so that a hint can start reading ahead
+  bool prefetchable = false;     // backed by storage, so that a hint can start reading ahead
+  MemoryGuard* guard = nullptr;  // of memory that can go away; outlives the map too
 
   uint64_t size() const { return memory.size(); }
 };

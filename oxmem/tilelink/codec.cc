@@ -151,7 +151,18 @@ bool DecodeMessage(std::span<const std::byte> flits, DecodedMessage* to) {
     offset += kFlitBytes;
   }
   to->payload.flits = flits.subspan(offset, bytes - offset);
+  to->malformed = false;
   return true;
+}
+
+std::optional<DecodedMessage> DecodeMalformed(std::span<const std::byte> flits) {
+  if (flits.size() < kFlitBytes) return std::nullopt;
+  std::optional<DecodedMessage> decoded(std::in_place);
+  if (!DecodeHeader(LoadBigEndian<uint64_t>(flits.data()), &decoded->message)) return std::nullopt;
+  decoded->flit_count = 1;
+  decoded->malformed = true;
+  decoded->payload.flits = flits.subspan(kFlitBytes, 0);
+  return decoded;
 }
 
 std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, DataOrder order,
@@ -183,6 +194,12 @@ std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, 
     CopyFlits(payload.data.data(), out, payload.data.size(), order);
   }
   return flits;
+}
+
+void SpoilMessage(std::span<std::byte> flits) {
+  OXMEM_CHECK(flits.size() >= kFlitBytes);
+  const uint64_t header = LoadBigEndian<uint64_t>(flits.data());
+  StoreBigEndian(flits.data(), header | kDeniedBit | kCorruptBit);
 }
 
 void CopyData(const Message& message, const WirePayload& payload, DataOrder order,

@@ -26,6 +26,9 @@ struct DecodedMessage {
   Message message;
   WirePayload payload;         // empty unless HasData
   std::size_t flit_count = 0;  // whole message
+  // Only the header flit could be read: the opcode does not exist on its channel, or the message
+  // is not all there. Without address, sink and payload; flit_count is 1.
+  bool malformed = false;
 };
 
 // Data of less than 8 bytes lies, with kSpec, in the byte lanes of its flit that the low three bits
@@ -40,6 +43,10 @@ std::optional<DecodedMessage> DecodeMessage(std::span<const std::byte> flits);
 // The same in place, false for nothing: `to` is undefined then.
 bool DecodeMessage(std::span<const std::byte> flits, DecodedMessage* to);
 
+// The header flit of a message that cannot be decoded, as a malformed message. Nothing if not even
+// the channel exists.
+std::optional<DecodedMessage> DecodeMalformed(std::span<const std::byte> flits);
+
 // What a message to be encoded carries besides its fields: DataBytes(message) bytes in memory
 // order, and for PutPartialData one bit a byte, bit i of mask[i / 64] for byte i. Unused ones are
 // empty.
@@ -53,6 +60,9 @@ struct MemoryPayload {
 // message says and `to` has room.
 std::size_t EncodeMessage(const Message& message, const MemoryPayload& payload, DataOrder order,
                           std::span<std::byte> to);
+
+// Sets the denied and corrupt bits of a message that is encoded already.
+void SpoilMessage(std::span<std::byte> flits);
 
 // Copies the data of a received message to `to`, DataBytes(message) long, in memory order.
 void CopyData(const Message& message, const WirePayload& payload, DataOrder order,

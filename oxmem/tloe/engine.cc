@@ -12,6 +12,10 @@ namespace oxmem::tloe {
 namespace {
 
 constexpr int kCloseTries = 3;
+constexpr int kFewDoublings = 3;
+constexpr int kManyDoublings = 30;
+// A long frame is not given up before this many initial resend timeouts.
+constexpr int kLongFrameTimeouts = 5;
 
 std::size_t FlitsOfFrame(std::size_t max_frame_bytes) {
   return (max_frame_bytes - kFrameOverheadBytes) / tilelink::kFlitBytes;
@@ -56,7 +60,10 @@ void Engine::Impl::Reset() {
   round_trip.Reset();
   awaited_end = 0;
   timeouts = 0;
-  starved = probing = probe_wanted = false;
+  waits_for = Room::kNothing;
+  probing = probe_wanted = ask_wanted = false;
+  lost_frame_bytes = 0;
+  malformed_seen = false;
   answer_numbers.Clear();
   receive.Reset(first_number(), false);
   ack.Reset();
@@ -133,7 +140,7 @@ void Engine::Impl::Fail(Failure why) {
   state = State::kFailed;
   failure = why;
   // The peer may still be there, and learns this way that this side gave up.
-  close_wanted = is_11() && why != Failure::kPeerRestarted;
+  close_wanted = is_11() && why != Failure::kPeerRestarted && why != Failure::kOtherProtocol;
 }
 
 void Engine::Impl::OnDeadline(Instant now) {
@@ -154,6 +161,11 @@ void Engine::Impl::OnDeadline(Instant now) {
     return;
   }
   if (now >= ResendDeadline()) {
+    if (IsOldestTooLong(now)) {
+      lost_frame_bytes = OldestAwaited().length;
+      Fail(Failure::kLongFramesLost);
+      return;
+    }
     OnTimeout();
     if (state != State::kFailed) StartResend(now);
   } else if (now >= ProbeDeadline()) {
@@ -162,13 +174,40 @@ void Engine::Impl::OnDeadline(Instant now) {
   }
 }
 
+// What the peer owes an acknowledgement; only when something is outstanding.
+const SentFrame& Engine::Impl::OldestAwaited() const {
+  uint64_t index = window.acknowledged();
+  while (!window.At(index).awaited && index + 1 < window.sent()) ++index;
+  return window.At(index);
+}
+
+bool Engine::Impl::IsOldestTooLong(Instant now) const {
+  // A peer that has acknowledged nothing yet may be one that refuses (1.0.3).
+  if (state != State::kOpen || traits->single_acks || window.acknowledged() == 0) return false;
+  const SentFrame& oldest = OldestAwaited();
+  return too_long.IsCertain(now, oldest.length, oldest.resends,
+                            config.initial_resend_timeout * kLongFrameTimeouts);
+}
+
+void Engine::Impl::LimitFrames(std::size_t bytes) {
+  OXMEM_CHECK(bytes >= kMinFrameBytes);
+  config.max_frame_bytes = std::min(config.max_frame_bytes, bytes);
+  max_frame_flits = std::min(max_frame_flits, FlitsOfFrame(config.max_frame_bytes));
+}
+
 void Engine::Impl::OnTimeout() {
   stats.resend_timeouts.Increment();
+  // A long frame that was lost twice may be too long; a short one finds out whether the peer is
+  // there at all.
+  if (state == State::kOpen && !ResendDeadline().is_never()) {
+    const SentFrame& oldest = OldestAwaited();
+    ask_wanted = oldest.resends > 0 && oldest.length >= kLongFrameBytes && !traits->single_acks;
+  }
   if (state == State::kOpen && ++timeouts > config.max_resends) {
     Fail(Failure::kNoAnswer);
     return;
   }
-  round_trip.OnTimeout();
+  round_trip.OnTimeout(too_long.HasSign() ? kFewDoublings : kManyDoublings);
 }
 
 void Engine::Impl::Probe(Instant now) {
@@ -182,7 +221,7 @@ Instant Engine::Impl::ProbeDeadline() const {
   if (state != State::kOpen || !traits->resend || !ResendDeadline().is_never())
     return Instant::Never();
   if (probing) return probe_base + ResendTimeout();
-  return starved ? heard_at + config.max_resend_timeout : Instant::Never();
+  return waits_for == Room::kCredits ? heard_at + config.max_resend_timeout : Instant::Never();
 }
 
 Instant Engine::Impl::NextDeadline() const {
@@ -226,6 +265,8 @@ uint8_t Engine::largest_answer_size() const { return impl_->traits->largest_answ
 void Engine::Open(Instant now) { impl_->Open(now); }
 void Engine::Close(Instant now) { impl_->Close(now); }
 void Engine::Reset() { impl_->Reset(); }
+std::size_t Engine::lost_frame_bytes() const { return impl_->lost_frame_bytes; }
+void Engine::LimitFrames(std::size_t bytes) { impl_->LimitFrames(bytes); }
 
 FrameVerdict Engine::OnFrame(Instant now, std::span<const std::byte> frame) {
   return impl_->OnFrame(now, frame);
@@ -234,12 +275,13 @@ const tilelink::DecodedMessage* Engine::PeekMessage() { return impl_->PeekMessag
 const tilelink::DecodedMessage* Engine::NextMessage() { return impl_->NextMessage(); }
 void Engine::Retain() { impl_->Retain(); }
 
-bool Engine::CanEnqueue(tilelink::Channel channel, std::size_t flits) const {
+bool Engine::CanEnqueue(tilelink::Channel channel, std::size_t flits) {
   return impl_->CanEnqueue(channel, flits);
 }
 bool Engine::Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload) {
   return impl_->Enqueue(message, payload);
 }
+void Engine::SpoilLast() { tilelink::SpoilMessage(impl_->last_message); }
 void Engine::Probe(Instant now) { impl_->Probe(now); }
 std::span<const std::byte> Engine::NextFrame(Instant now) { return impl_->NextFrame(now); }
 
@@ -250,6 +292,7 @@ bool Engine::idle() const {
   return !impl_->building && !impl_->window.has_unsent() &&
          impl_->awaited_end <= impl_->window.acknowledged();
 }
+Instant Engine::last_sign_of_life() const { return impl_->heard_at; }
 Duration Engine::round_trip() const { return impl_->round_trip.smoothed(); }
 
 uint8_t Engine::LargestDataSize(std::size_t max_frame_bytes) {

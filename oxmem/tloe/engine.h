@@ -27,10 +27,12 @@ enum class State : uint8_t { kIdle, kOpening, kOpen, kClosing, kClosed, kFailed 
 // Why a connection is kFailed.
 enum class Failure : uint8_t {
   kNone,
-  kNoAnswer,       // to the opening, or to resends
-  kPeerClosed,     // the peer sent a close
-  kPeerRestarted,  // the peer has no memory of this connection, or began a new one
-  kViolation,      // the peer broke the protocol beyond repair
+  kNoAnswer,        // to the opening, or to resends
+  kPeerClosed,      // the peer sent a close
+  kPeerRestarted,   // the peer has no memory of this connection, or began a new one
+  kOtherProtocol,   // the peer speaks the other one of the two protocols, and not this one
+  kLongFramesLost,  // frames of lost_frame_bytes() never arrive, shorter ones do
+  kViolation,       // the peer broke the protocol beyond repair
 };
 
 // What OnFrame made of a frame.
@@ -39,9 +41,9 @@ enum class FrameVerdict : uint8_t {
   kAckOnly,   // nothing but an acknowledgement or credits
   kDuplicate,
   kGap,
-  kMalformed,
-  kIgnored,  // no connection and it does not begin one, or another virtual channel
-  kNewPeer,  // the peer opened a new connection over this one: state is kFailed, kPeerRestarted.
+  kMalformed,  // dropped; a message that cannot be decoded is taken when it comes a second time
+  kIgnored,    // no connection and it does not begin one, or another virtual channel
+  kNewPeer,    // the peer opened a new connection over this one: state is kFailed, kPeerRestarted.
              // The owner drops what belonged to the old one, calls Reset and feeds the frame again.
 };
 
@@ -80,6 +82,12 @@ class Engine {
   // payloads handed out by NextMessage are invalid afterwards.
   void Reset();
 
+  // Of the frame that kLongFramesLost is about, until Reset.
+  std::size_t lost_frame_bytes() const;
+  // Frames begun from now on have at most `bytes` (at least 56), whatever the link takes; for all
+  // connections to come.
+  void LimitFrames(std::size_t bytes);
+
   // A frame of the peer: TLoE header to mask, without the Ethernet header. The bytes must stay as
   // they are until NextMessage has returned nothing or Retain was called.
   FrameVerdict OnFrame(Instant now, std::span<const std::byte> frame);
@@ -106,13 +114,19 @@ class Engine {
   // log2 of the most data to ask this peer for in one message. Settled at the same time.
   uint8_t largest_answer_size() const;
 
-  // Whether a message of this many flits on this channel could be enqueued now.
-  bool CanEnqueue(tilelink::Channel channel, std::size_t flits) const;
+  // Whether a message of this many flits on this channel could be enqueued now. If not, it waits
+  // from now on, as with Enqueue.
+  bool CanEnqueue(tilelink::Channel channel, std::size_t flits);
 
   // Encodes the message into the frame under construction; payload is copied before the return.
   // False, and nothing happened, if the connection is not open, or the peer's credits, the window
-  // or the resend buffer have no room for it now.
+  // or the resend buffer have no room for it now. However often it is tried again, that is counted
+  // as one wait, and the peer is probed if it lasts.
   bool Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload);
+
+  // Turns the AccessAckData enqueued by the last call into one that is denied and corrupt, for a
+  // user that finds out only then that its payload was none. Before any other call.
+  void SpoilLast();
 
   // Makes sure that the peer is still there, for a user that waits for something: when all that was
   // sent is acknowledged a restarted peer would not be noticed otherwise. It asks for a sign of
@@ -131,6 +145,8 @@ class Engine {
 
   // Nothing enqueued is unacknowledged.
   bool idle() const;
+  // When the peer last said something that fits this connection.
+  Instant last_sign_of_life() const;
   // The smoothed round trip; zero before the first sample.
   Duration round_trip() const;
   // The largest log2 size whose data still fits one frame of max_frame_bytes.

@@ -13,6 +13,7 @@
 #include "oxmem/tloe/credits.h"
 #include "oxmem/tloe/engine.h"
 #include "oxmem/tloe/frame.h"
+#include "oxmem/tloe/long_frames.h"
 #include "oxmem/tloe/peer_traits.h"
 #include "oxmem/tloe/receive_buffer.h"
 #include "oxmem/tloe/receive_window.h"
@@ -27,6 +28,9 @@ namespace oxmem::tloe {
 // of the window at most too, so that frames with content always find room.
 inline constexpr std::size_t kMostUnawaited = 64;
 inline constexpr std::size_t kLeastWindowFrames = 8;
+
+// What a message that cannot be enqueued waits for.
+enum class Room : uint8_t { kNothing, kCredits, kWindow };
 
 // The parts of a connection and how they act together. Three files implement it: engine.cc the
 // connection's life, engine_receive.cc what a frame does, engine_send.cc what goes out.
@@ -43,6 +47,9 @@ struct Engine::Impl {
   Instant ProbeDeadline() const;
   Instant NextDeadline() const;
   void Fail(Failure why);
+  const SentFrame& OldestAwaited() const;
+  bool IsOldestTooLong(Instant now) const;
+  void LimitFrames(std::size_t bytes);
   void UseProfile(PeerProfile chosen);
   void BecomeOpen(Instant now);
   bool is_11() const { return config.protocol == Protocol::k11; }
@@ -52,6 +59,9 @@ struct Engine::Impl {
   FrameVerdict OnFrame(Instant now, std::span<const std::byte> frame);
   bool IsBeginning(const FrameHeader& header) const;
   void RecogniseInitiator(const FrameHeader& open);
+  FrameVerdict OnFrameOfChannel(Instant now, const ParsedFrame& frame);
+  bool SpeaksOtherProtocol(const FrameHeader& header) const;
+  bool IsMeant(const ParsedFrame& frame);
   FrameVerdict OnFrameIdle(Instant now, const ParsedFrame& frame);
   FrameVerdict OnFrameConnected(Instant now, const ParsedFrame& frame);
   FrameVerdict OnOpen(Instant now, const ParsedFrame& frame);
@@ -77,7 +87,8 @@ struct Engine::Impl {
   void Retain();
 
   // engine_send.cc
-  bool CanEnqueue(tilelink::Channel channel, std::size_t flits) const;
+  bool CanEnqueue(tilelink::Channel channel, std::size_t flits);
+  bool WaitFor(Room room);
   bool Enqueue(const tilelink::Message& message, const tilelink::MemoryPayload& payload);
   bool PrepareFrame(std::size_t flits);
   void CloseFrame();
@@ -90,6 +101,8 @@ struct Engine::Impl {
   std::span<const std::byte> EmitControl(FrameType type);
   std::span<const std::byte> EmitControlFrame(const FrameHeader& header);
   std::span<const std::byte> EmitProbe();
+  std::span<const std::byte> EmitAsk();
+  std::span<const std::byte> EmitDuplicate(SequenceNumber number);
   std::span<const std::byte> EmitLoneAck(Instant now);
   void WriteHeader(const SentFrame& frame, uint64_t index);
   void CountSent(std::size_t bytes);
@@ -113,18 +126,22 @@ struct Engine::Impl {
   FrameBuilder builder;
   bool building = false;
   uint32_t built_messages = 0;
+  std::span<std::byte> last_message;  // that was enqueued, in the window
   std::size_t max_frame_flits;
   SendCredits send_credits;
   RoundTrip round_trip;
-  Instant resend_base;           // the timeout counts from here
-  uint64_t awaited_end = 0;      // one past the last frame sent that waits for an acknowledgement
-  int timeouts = 0;              // since the last progress
-  bool starved = false;          // a message waits for credits
-  Instant heard_at;              // the last frame that fitted
-  bool probing = false;          // a sign of life is awaited
-  bool probe_wanted = false;     // a probe is to be sent
-  Instant probe_base;            // its timeout counts from here
-  AnswerNumbers answer_numbers;  // of requests, for peers that match answers by them
+  Instant resend_base;       // the timeout counts from here
+  uint64_t awaited_end = 0;  // one past the last frame sent that waits for an acknowledgement
+  int timeouts = 0;          // since the last progress
+  LongFrameSuspicion too_long;
+  bool ask_wanted = false;  // a short frame that the peer answers is to be sent
+  std::size_t lost_frame_bytes = 0;
+  Room waits_for = Room::kNothing;  // a message, since the last one that was enqueued
+  Instant heard_at;                 // the last frame that fitted
+  bool probing = false;             // a sign of life is awaited
+  bool probe_wanted = false;        // a probe is to be sent
+  Instant probe_base;               // its timeout counts from here
+  AnswerNumbers answer_numbers;     // of requests, for peers that match answers by them
 
   // Receiving.
   ReceiveWindow receive;
@@ -133,6 +150,9 @@ struct Engine::Impl {
   Instant credit_deadline = Instant::Never();
   bool gap_open = false;
   SequenceNumber last_gap;
+  bool malformed_seen = false;  // since the last frame in order, of this number and these bytes:
+  SequenceNumber malformed_number;
+  uint64_t malformed_hash = 0;
   RestartSuspicion suspicion;
 
   // Messages: first those in `retained`, then those of the frame parsed last.

@@ -22,6 +22,21 @@ constexpr uint8_t kOxmemFuseExponent = 28;
 constexpr int kMisfits = 4;
 constexpr int kMisfitTimeouts = 3;
 
+// A reserved bit of the header's first byte, in messages that are kept.
+constexpr std::byte kMalformedMark{0x80};
+
+// Resends of one frame that NAKs may cause.
+constexpr int kMostNakRounds = 4;
+
+// FNV-1a, for telling frames apart; not against somebody who wants them to look alike.
+uint64_t HashOf(std::span<const std::byte> bytes) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const std::byte byte : bytes) {
+    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
+  }
+  return hash;
+}
+
 bool IsCreditChannel(uint8_t channel) {
   return channel >= 1 && channel <= static_cast<uint8_t>(tilelink::kChannelCount);
 }
@@ -44,29 +59,13 @@ FrameVerdict Engine::Impl::OnFrame(Instant now, std::span<const std::byte> bytes
     stats.malformed.Increment();
     return FrameVerdict::kMalformed;
   }
-  // In 1.0.3 the bits of the type are reserved.
-  if (!is_11()) frame->header.type = FrameType::kNormal;
   FrameVerdict verdict = FrameVerdict::kIgnored;
-  if (frame->header.virtual_channel == config.virtual_channel &&
-      static_cast<uint8_t>(frame->header.type) <= static_cast<uint8_t>(FrameType::kClose)) {
-    switch (state) {
-      case State::kIdle:
-        verdict = OnFrameIdle(now, *frame);
-        break;
-      case State::kOpening:
-      case State::kOpen:
-      case State::kClosing:
-        verdict = OnFrameConnected(now, *frame);
-        break;
-      case State::kClosed:
-      case State::kFailed:
-        if (frame->header.type == FrameType::kClose && failure == Failure::kPeerClosed) {
-          close_wanted = true;  // the answer got lost
-        } else if (config.role == Role::kResponder && IsBeginning(frame->header)) {
-          verdict = FrameVerdict::kNewPeer;
-        }
-        break;
-    }
+  if (SpeaksOtherProtocol(frame->header)) {
+    Fail(Failure::kOtherProtocol);
+  } else {
+    // In 1.0.3 the bits of the type are reserved.
+    if (!is_11()) frame->header.type = FrameType::kNormal;
+    verdict = OnFrameOfChannel(now, *frame);
   }
   switch (verdict) {
     case FrameVerdict::kAccepted:
@@ -89,6 +88,41 @@ FrameVerdict Engine::Impl::OnFrame(Instant now, std::span<const std::byte> bytes
   return verdict;
 }
 
+FrameVerdict Engine::Impl::OnFrameOfChannel(Instant now, const ParsedFrame& frame) {
+  const FrameHeader& header = frame.header;
+  if (header.virtual_channel != config.virtual_channel ||
+      static_cast<uint8_t>(header.type) > static_cast<uint8_t>(FrameType::kClose))
+    return FrameVerdict::kIgnored;
+  switch (state) {
+    case State::kIdle:
+      return OnFrameIdle(now, frame);
+    case State::kOpening:
+    case State::kOpen:
+    case State::kClosing:
+      return OnFrameConnected(now, frame);
+    case State::kClosed:
+    case State::kFailed:
+      break;
+  }
+  if (header.type == FrameType::kClose && failure == Failure::kPeerClosed) {
+    close_wanted = true;  // the answer got lost
+  } else if (config.role == Role::kResponder && IsBeginning(header)) {
+    return FrameVerdict::kNewPeer;
+  }
+  return FrameVerdict::kIgnored;
+}
+
+// A responder that has only the other protocol answers an opening with its own refusal: that it has
+// never received anything (see Engine::RefusalFor).
+bool Engine::Impl::SpeaksOtherProtocol(const FrameHeader& header) const {
+  const SequenceNumber none = first_number().Previous();
+  if (config.role != Role::kInitiator || state != State::kOpening || header.ack ||
+      header.virtual_channel != config.virtual_channel || header.acknowledged != none)
+    return false;
+  if (is_11()) return !answered && header.type == FrameType::kNormal && header.sequence == none;
+  return header.type == FrameType::kClose;
+}
+
 // Whether the frame can be the first of a connection.
 bool Engine::Impl::IsBeginning(const FrameHeader& header) const {
   if (header.sequence != first_number()) return false;
@@ -98,10 +132,10 @@ bool Engine::Impl::IsBeginning(const FrameHeader& header) const {
 
 FrameVerdict Engine::Impl::OnFrameIdle(Instant now, const ParsedFrame& frame) {
   if (config.role != Role::kResponder || !IsBeginning(frame.header)) return FrameVerdict::kIgnored;
-  const auto count = DecodeMessages(frame, &messages);
-  if (!count) return FrameVerdict::kMalformed;
+  const MessageCount count = DecodeMessages(frame, &messages);
+  if (!count.all_well_formed()) return FrameVerdict::kMalformed;
   if (is_11()) RecogniseInitiator(frame.header);
-  const FrameVerdict verdict = Accept(now, frame, *count);
+  const FrameVerdict verdict = Accept(now, frame, count.messages);
   if (verdict != FrameVerdict::kAccepted && verdict != FrameVerdict::kAckOnly) {
     Reset();
     return verdict;
@@ -198,8 +232,12 @@ FrameVerdict Engine::Impl::OnOpen(Instant now, const ParsedFrame& frame) {
 FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
   const FrameHeader& header = frame.header;
   // First of all, so that a frame that is not right changes nothing.
-  const auto count = DecodeMessages(frame, &messages);
-  if (!count) return FrameVerdict::kMalformed;
+  const MessageCount count = DecodeMessages(frame, &messages);
+  if (!count.all_well_formed() && !IsMeant(frame)) return FrameVerdict::kMalformed;
+  // Until its first frame has come, what a 1.0.3 peer says may be about an earlier connection.
+  if (!is_11() && state == State::kOpening &&
+      receive.Classify(header.sequence) != ReceiveWindow::Place::kInOrder)
+    return FrameVerdict::kGap;
   if (undecided) LearnFromOpening(now, frame);
   if (traits->single_acks) {
     // The answer of a request that was answered already has no place here, whatever its number.
@@ -211,7 +249,7 @@ FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
   }
   switch (receive.Classify(header.sequence)) {
     case ReceiveWindow::Place::kInOrder:
-      return Accept(now, frame, *count);
+      return Accept(now, frame, count.messages);
     case ReceiveWindow::Place::kDuplicate:
       ScheduleAck(now, frame);
       return FrameVerdict::kDuplicate;
@@ -220,6 +258,21 @@ FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
       return FrameVerdict::kGap;
   }
   return FrameVerdict::kIgnored;
+}
+
+// Whether a frame with a message that cannot be decoded is what the peer wants to send. One that
+// was damaged on its way does not come like that again, so it is asked for once more.
+bool Engine::Impl::IsMeant(const ParsedFrame& frame) {
+  if (traits->accepts_gaps) return true;  // it would not come again
+  if (receive.Classify(frame.header.sequence) != ReceiveWindow::Place::kInOrder) return false;
+  const uint64_t hash = HashOf(frame.flits) ^ frame.mask;
+  if (malformed_seen && malformed_number == frame.header.sequence && malformed_hash == hash)
+    return true;
+  malformed_seen = true;
+  malformed_number = frame.header.sequence;
+  malformed_hash = hash;
+  if (traits->lone_acks) ack.RequestNak();
+  return false;
 }
 
 // One NAK a gap, and one more when the peer has started over and there is a gap again.
@@ -235,7 +288,7 @@ FrameVerdict Engine::Impl::Accept(Instant now, const ParsedFrame& frame, std::si
   const FrameHeader& header = frame.header;
   if (count != 0 && !Store(frame, count)) return FrameVerdict::kGap;
   receive.Accept(header.sequence);
-  gap_open = false;
+  gap_open = malformed_seen = false;
   open_repeats = 0;
   if (IsCreditChannel(header.credit_channel))
     send_credits.Add(static_cast<Channel>(header.credit_channel), header.credit_exponent);
@@ -361,6 +414,7 @@ bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& heade
 
 void Engine::Impl::OnSignOfLife(Instant now) {
   heard_at = now;
+  if (!window.all_acknowledged()) too_long.OnSignOfLife(OldestAwaited().resends);
   if (!probing) return;
   probing = probe_wanted = false;
   timeouts = 0;
@@ -375,6 +429,8 @@ void Engine::Impl::OnProgress(Instant now, uint64_t last_index) {
   timeouts = 0;
   window.AcknowledgeUpTo(last_index + 1);
   resend_base = now;
+  too_long.OnProgress(now);
+  ask_wanted = false;
 }
 
 void Engine::Impl::OnNak(Instant now) {
@@ -383,13 +439,19 @@ void Engine::Impl::OnNak(Instant now) {
   // Several NAKs of one gap ask for one round: the frames of it are on their way.
   const SentFrame& first = window.At(window.acknowledged());
   if (first.resends > 0 && now - first.sent_at < round_trip.smoothed() * 3 / 4) return;
+  // What is lost again and again is left to the timeout, which takes its time and has an end.
+  if (first.resends >= kMostNakRounds) return;
   StartResend(now);
 }
 
 const DecodedMessage* Engine::Impl::PeekMessage() {
   if (!retained.empty()) {
     if (!retained_peeked) {
-      OXMEM_CHECK(tilelink::DecodeMessage(retained.Unread(), &retained_message));
+      if ((retained.Unread().front() & kMalformedMark) != std::byte{0}) {
+        retained_message = *tilelink::DecodeMalformed(retained.Unread());
+      } else {
+        OXMEM_CHECK(tilelink::DecodeMessage(retained.Unread(), &retained_message));
+      }
       retained_peeked = true;
     }
     return &retained_message;
@@ -429,7 +491,8 @@ void Engine::Impl::Retain() {
     const std::size_t bytes = message.flit_count * kFlitBytes;
     // The payload ends where the message does.
     const std::byte* end = message.payload.flits.data() + message.payload.flits.size();
-    retained.Push({end - bytes, bytes});
+    const std::byte first = *(end - bytes) & ~kMalformedMark;
+    retained.Push({end - bytes, bytes}, message.malformed ? first | kMalformedMark : first);
   }
   retained_peeked = false;
   message_count = next_message = 0;

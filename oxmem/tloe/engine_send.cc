@@ -17,33 +17,37 @@ std::size_t FrameBytes(std::size_t flits) {
 
 }  // namespace
 
-bool Engine::Impl::CanEnqueue(Channel channel, std::size_t flits) const {
-  if (state != State::kOpen || !send_credits.Allows(channel, flits)) return false;
+bool Engine::Impl::CanEnqueue(Channel channel, std::size_t flits) {
+  if (state != State::kOpen) return false;
+  if (!send_credits.Allows(channel, flits)) return WaitFor(Room::kCredits);
   if (building && !traits->one_message_per_frame && builder.Fits(flits)) return true;
   if (flits > max_frame_flits) return false;
   // The frame under construction, which is closed first, takes a slot too and at most the room it
   // was given.
-  return building ? window.HasRoomAfterOpen(builder.length(), FrameBytes(flits))
-                  : window.HasRoom(FrameBytes(flits));
+  const bool room = building ? window.HasRoomAfterOpen(builder.length(), FrameBytes(flits))
+                             : window.HasRoom(FrameBytes(flits));
+  return room || WaitFor(Room::kWindow);
+}
+
+// Counts the beginning of a wait. Always false.
+bool Engine::Impl::WaitFor(Room room) {
+  if (room == waits_for) return false;
+  waits_for = room;
+  (room == Room::kCredits ? stats.credit_stalls : stats.window_stalls).Increment();
+  return false;
 }
 
 bool Engine::Impl::Enqueue(const tilelink::Message& message,
                            const tilelink::MemoryPayload& payload) {
   if (state != State::kOpen) return false;
   const std::size_t flits = tilelink::FlitsOf(message);
-  if (!send_credits.Allows(message.channel, flits)) {
-    stats.credit_stalls.Increment();
-    starved = true;
-    return false;
-  }
-  if (!PrepareFrame(flits)) {
-    stats.window_stalls.Increment();
-    return false;
-  }
+  if (!send_credits.Allows(message.channel, flits)) return WaitFor(Room::kCredits);
+  if (!PrepareFrame(flits)) return WaitFor(Room::kWindow);
   const auto order = config.data_order.value_or(traits->data_order);
-  tilelink::EncodeMessage(message, payload, order, builder.Append(flits));
+  last_message = builder.Append(flits);
+  tilelink::EncodeMessage(message, payload, order, last_message);
   send_credits.Spend(message.channel, flits);
-  starved = false;
+  waits_for = Room::kNothing;
   ++built_messages;
   stats.messages_sent.Increment();
   if (traits->one_message_per_frame) CloseFrame();
@@ -114,6 +118,7 @@ std::span<const std::byte> Engine::Impl::NextFrame(Instant now) {
     const auto bytes = EmitResend(now);
     if (!bytes.empty()) return bytes;
   }
+  if (ask_wanted) return EmitAsk();
   if (!window.has_unsent()) {
     if (probe_wanted && window.sent() > 0) return EmitProbe();
     if (building) {
@@ -154,7 +159,10 @@ std::span<const std::byte> Engine::Impl::EmitNew(Instant now) {
   frame.awaited = traits->resend && (is_11() || frame.messages != 0 || frame.credit_channel != 0);
   WriteHeader(frame, index);
   if (frame.awaited) {
-    if (awaited_end <= window.acknowledged()) resend_base = now;
+    if (awaited_end <= window.acknowledged()) {
+      resend_base = now;
+      too_long.OnProgress(now);
+    }
     awaited_end = index + 1;
   }
   window.MarkSent(now);
@@ -206,9 +214,19 @@ void Engine::Impl::WriteHeader(const SentFrame& frame, uint64_t index) {
 // so. It names credits so that it counts as a frame with content; of a duplicate they are ignored.
 std::span<const std::byte> Engine::Impl::EmitProbe() {
   probe_wanted = false;
+  return EmitDuplicate(window.next_number().Previous());
+}
+
+// A number that the peer has for certain: whatever else got lost, it is acknowledged again.
+std::span<const std::byte> Engine::Impl::EmitAsk() {
+  ask_wanted = false;
+  return EmitDuplicate(window.NumberOf(window.acknowledged()).Previous());
+}
+
+std::span<const std::byte> Engine::Impl::EmitDuplicate(SequenceNumber number) {
   FrameHeader header;
   header.virtual_channel = config.virtual_channel;
-  header.sequence = window.next_number().Previous();
+  header.sequence = number;
   header.acknowledged = receive.last();
   header.credit_channel = static_cast<uint8_t>(Channel::kA);
   return EmitControlFrame(header);

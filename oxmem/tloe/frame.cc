@@ -21,8 +21,8 @@ std::optional<ParsedFrame> ParseFrame(std::span<const std::byte> frame) {
   return parsed;
 }
 
-std::optional<std::size_t> DecodeMessages(const ParsedFrame& frame, MessageArray* messages) {
-  std::size_t count = 0;
+MessageCount DecodeMessages(const ParsedFrame& frame, MessageArray* messages) {
+  MessageCount count;
   for (uint64_t rest = frame.mask; rest != 0;) {
     const auto start = static_cast<std::size_t>(std::countr_zero(rest));
     rest &= rest - 1;
@@ -30,8 +30,16 @@ std::optional<std::size_t> DecodeMessages(const ParsedFrame& frame, MessageArray
     const std::size_t end = rest != 0 ? static_cast<std::size_t>(std::countr_zero(rest))
                                       : frame.flits.size() / kFlitBytes;
     const auto flits = frame.flits.subspan(start * kFlitBytes, (end - start) * kFlitBytes);
-    if (!tilelink::DecodeMessage(flits, &(*messages)[count])) return std::nullopt;
-    ++count;
+    tilelink::DecodedMessage& message = (*messages)[count.messages];
+    if (tilelink::DecodeMessage(flits, &message)) {
+      ++count.messages;
+    } else if (const auto malformed = tilelink::DecodeMalformed(flits)) {
+      message = *malformed;
+      ++count.messages;
+      ++count.malformed;
+    } else {
+      ++count.unreadable;
+    }
   }
   return count;
 }

@@ -35,9 +35,18 @@ struct ParsedFrame {
 std::optional<ParsedFrame> ParseFrame(std::span<const std::byte> frame);
 
 using MessageArray = std::array<tilelink::DecodedMessage, kMaxMessagesPerFrame>;
-// Decodes the messages the mask names and returns their number. Nothing if one cannot be decoded or
-// runs into the next. Flits outside of messages are padding and not looked at (section 3.3).
-std::optional<std::size_t> DecodeMessages(const ParsedFrame& frame, MessageArray* messages);
+struct MessageCount {
+  std::size_t messages = 0;   // decoded, malformed ones included
+  std::size_t malformed = 0;  // of them
+  // Starts at which there is not even a header. Nothing can be answered to them, and they are not
+  // among the messages.
+  std::size_t unreadable = 0;
+
+  bool all_well_formed() const { return malformed == 0 && unreadable == 0; }
+};
+// Decodes the messages the mask names. One that does not exist or runs into the next is malformed.
+// Flits outside of messages are padding and not looked at (section 3.3).
+MessageCount DecodeMessages(const ParsedFrame& frame, MessageArray* messages);
 
 // Writes a frame without messages: kMinFrameBytes of them.
 void WriteEmptyFrame(const FrameHeader& header, std::span<std::byte> to);

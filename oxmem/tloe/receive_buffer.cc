@@ -10,10 +10,11 @@ namespace {
 constexpr std::size_t kFirstAllocation = std::size_t{16} * 1024;
 }
 
-void ReceiveBuffer::Push(std::span<const std::byte> message) {
+void ReceiveBuffer::Push(std::span<const std::byte> message, std::byte first) {
   OXMEM_CHECK(!message.empty() && Fits(message.size()));
   if (size_ - end_ < message.size()) MakeRoom(message.size());
   std::memcpy(data_.get() + end_, message.data(), message.size());
+  data_[end_] = first;
   end_ += message.size();
 }
 

@@ -19,8 +19,9 @@ class ReceiveBuffer {
   std::size_t held_bytes() const { return end_ - begin_; }
   bool Fits(std::size_t count) const { return held_bytes() + count <= max_bytes_; }
 
-  // Appends a message, which must fit. Spans handed out before are invalid afterwards.
-  void Push(std::span<const std::byte> message);
+  // Appends a message, which must fit, with `first` for its first byte. Spans handed out before are
+  // invalid afterwards.
+  void Push(std::span<const std::byte> message, std::byte first);
 
   // What was not read yet; a message begins at the front.
   std::span<const std::byte> Unread() const { return {data_.get() + read_, end_ - read_}; }

@@ -15,7 +15,8 @@ class RoundTrip {
 
   void Reset();
   void AddSample(Duration sample);
-  void OnTimeout() { ++backoff_; }
+  // At most `most` doublings, when the peer is there and what it was sent is not.
+  void OnTimeout(int most) { backoff_ = backoff_ < most ? backoff_ + 1 : backoff_; }
   void OnProgress() { backoff_ = 0; }
 
   // Zero before the first sample.

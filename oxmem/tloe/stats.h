@@ -22,7 +22,7 @@ struct EngineStats {
   Counter gaps;
   Counter malformed;
   Counter ignored;
-  Counter credit_stalls;
+  Counter credit_stalls;  // waits, however often they were looked at
   Counter window_stalls;
   Counter credit_violations;  // the peer sent more than it was granted
 };

@@ -245,6 +245,7 @@ class Driver {
       const DecodedMessage* message = engine_.NextMessage();
       OXMEM_CHECK((peeked == nullptr) == (message == nullptr));
       if (message == nullptr) return;
+      if (message->malformed) continue;
       OXMEM_CHECK(oxmem::tilelink::IsKnown(message->message));
       const std::size_t bytes = oxmem::tilelink::DataBytes(message->message);
       if (bytes == 0) continue;
@@ -273,7 +274,7 @@ class Driver {
       OXMEM_CHECK(frame.size() >= 56);
       const auto parsed = ParseFrame(frame);
       OXMEM_CHECK(parsed.has_value());
-      OXMEM_CHECK(oxmem::tloe::DecodeMessages(*parsed, &sent_messages).has_value());
+      OXMEM_CHECK(oxmem::tloe::DecodeMessages(*parsed, &sent_messages).all_well_formed());
       OXMEM_CHECK(parsed->header.virtual_channel == config_.virtual_channel);
       expected_ = parsed->header.acknowledged.Next();
       sent_ = parsed->header.sequence;

@@ -18,6 +18,7 @@ using oxmem::tloe::DecodeMessages;
 using oxmem::tloe::EncodeFrameHeader;
 using oxmem::tloe::FrameBuilder;
 using oxmem::tloe::MessageArray;
+using oxmem::tloe::MessageCount;
 using oxmem::tloe::ParsedFrame;
 using oxmem::tloe::ParseFrame;
 
@@ -44,9 +45,10 @@ void CheckPacking(const ParsedFrame& frame, std::span<const DecodedMessage> mess
   const auto again = ParseFrame(std::span<const std::byte>(packed).first(length));
   OXMEM_CHECK(again && again->header == frame.header);
   MessageArray decoded;
-  const auto count = DecodeMessages(*again, &decoded);
-  OXMEM_CHECK(count && *count == messages.size());
-  for (std::size_t i = 0; i < *count; ++i) OXMEM_CHECK(decoded[i].message == messages[i].message);
+  const MessageCount count = DecodeMessages(*again, &decoded);
+  OXMEM_CHECK(count.all_well_formed() && count.messages == messages.size());
+  for (std::size_t i = 0; i < count.messages; ++i)
+    OXMEM_CHECK(decoded[i].message == messages[i].message);
 }
 
 }  // namespace
@@ -56,15 +58,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   const auto frame = ParseFrame(bytes);
   if (!frame) return 0;
   MessageArray messages;
-  const auto count = DecodeMessages(*frame, &messages);
-  if (!count) return 0;
+  const MessageCount count = DecodeMessages(*frame, &messages);
   const std::byte* end = frame->flits.data();
-  for (std::size_t i = 0; i < *count; ++i) {
+  for (std::size_t i = 0; i < count.messages; ++i) {
     const auto flits = FlitsIn(messages[i]);
     OXMEM_CHECK(flits.data() >= end);
     end = flits.data() + flits.size();
   }
   OXMEM_CHECK(end <= frame->flits.data() + frame->flits.size());
-  CheckPacking(*frame, std::span(messages).first(*count));
+  if (count.all_well_formed()) CheckPacking(*frame, std::span(messages).first(count.messages));
   return 0;
 }

@@ -1,6 +1,7 @@
 #ifndef TESTS_OXMEM_CHANNEL_STACK_H_
 #define TESTS_OXMEM_CHANNEL_STACK_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -18,7 +19,7 @@
 namespace oxmem {
 
 // A link that somebody else owns: a node can be destroyed and another one started on the same wire.
-class BorrowedLink final : public link::Link {
+class BorrowedLink : public link::Link {
  public:
   explicit BorrowedLink(link::Link* link) : link_(link) {}
   absl::Status Send(std::span<const link::OutgoingFrame> frames) override {
@@ -41,6 +42,37 @@ class BorrowedLink final : public link::Link {
   link::Link* link_;
 };
 
+// A link of this MTU on a way that takes frames of `way_bytes`: longer ones are lost in both
+// directions.
+class NarrowLink final : public BorrowedLink {
+ public:
+  NarrowLink(link::Link* link, std::size_t mtu, std::size_t way_bytes)
+      : BorrowedLink(link), mtu_(mtu), most_(std::min(mtu, way_bytes)) {}
+
+  std::size_t max_frame_bytes() const override { return mtu_; }
+  absl::Status Send(std::span<const link::OutgoingFrame> frames) override {
+    std::vector<link::OutgoingFrame> passing(frames.begin(), frames.end());
+    std::erase_if(passing, [this](const auto& frame) { return frame.bytes.size() > most_; });
+    return BorrowedLink::Send(passing);
+  }
+  std::size_t Receive(std::span<link::IncomingFrame> frames) override {
+    // None left while some were received would end the owner's loop too soon.
+    for (;;) {
+      const std::size_t count = BorrowedLink::Receive(frames);
+      const auto end = std::remove_if(
+          frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count),
+          [this](const link::IncomingFrame& frame) { return frame.bytes.size() > most_; });
+      if (end != frames.begin() || count == 0) {
+        return static_cast<std::size_t>(end - frames.begin());
+      }
+    }
+  }
+
+ private:
+  std::size_t mtu_;
+  std::size_t most_;
+};
+
 // Requesters and a node with 1 MiB at 0x40000000, and 64 KiB read-only at 0x80000000, on a network
 // within the process and a clock that only Run moves.
 class Stack {
@@ -51,10 +83,20 @@ class Stack {
   static constexpr Duration kTick = Duration::Microseconds(50);
 
   explicit Stack(std::size_t max_frame_bytes = 1500)
-      : network_({.max_frame_bytes = max_frame_bytes}),
+      : requester_mtu_(max_frame_bytes),
+        node_mtu_(max_frame_bytes),
+        way_bytes_(max_frame_bytes),
+        network_({.max_frame_bytes = max_frame_bytes}),
         far_(network_.Attach()),
         memory_(kSize),
         fixed_(64 << 10) {}
+
+  // Of the links to come; all are max_frame_bytes otherwise.
+  void SetMtu(std::size_t requester, std::size_t node, std::size_t way) {
+    requester_mtu_ = requester;
+    node_mtu_ = node;
+    way_bytes_ = way;
+  }
 
   void StartNode(node::NodeConfig config = {}) {
     node::RegionMap regions;
@@ -62,8 +104,9 @@ class Stack {
     EXPECT_TRUE(
         regions.Add({.name = "fixed", .base = kFixedBase, .memory = fixed_, .read_only = true})
             .ok());
-    node_ = std::make_unique<node::Node>(config, std::make_unique<BorrowedLink>(far_.get()),
-                                         std::move(regions));
+    node_ = std::make_unique<node::Node>(
+        config, std::make_unique<NarrowLink>(far_.get(), node_mtu_, way_bytes_),
+        std::move(regions));
   }
   // Gone without a word, as after kill -9; what is sent to it is lost.
   void KillNode() { node_.reset(); }
@@ -81,10 +124,11 @@ class Stack {
 
   // Not yet connected: Run.
   channel::TloeChannel& AddChannel(channel::Options options) {
-    auto near = network_.Attach();
-    near_addresses_.push_back(near->local_address());
-    auto channel = channel::TloeChannel::Start(std::move(near), far_->local_address(),
-                                               std::move(options), now_);
+    near_.push_back(network_.Attach());
+    near_addresses_.push_back(near_.back()->local_address());
+    auto channel = channel::TloeChannel::Start(
+        std::make_unique<NarrowLink>(near_.back().get(), requester_mtu_, way_bytes_),
+        far_->local_address(), std::move(options), now_);
     EXPECT_TRUE(channel.ok()) << channel.status();
     channels_.push_back(*std::move(channel));
     return *channels_.back();
@@ -138,12 +182,16 @@ class Stack {
     }
   }
 
+  std::size_t requester_mtu_;
+  std::size_t node_mtu_;
+  std::size_t way_bytes_;
   link::MemoryNetwork network_;
   std::unique_ptr<link::Link> far_;
   std::vector<std::byte> memory_;
   std::vector<std::byte> fixed_;
   std::unique_ptr<node::Node> node_;
   std::vector<link::Address> near_addresses_;
+  std::vector<std::unique_ptr<link::Link>> near_;
   std::vector<std::unique_ptr<channel::TloeChannel>> channels_;
   std::map<uint64_t, transport::Completion> completions_;
   Instant now_ = Instant::FromNanoseconds(1000000000);

@@ -1,12 +1,18 @@
 #include "oxmem/node/executor.h"
 
+#include <unistd.h>
+
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "oxmem/node/backing.h"
 
 namespace oxmem::node {
 namespace {
@@ -225,6 +231,75 @@ TEST(Executor, MessagesThatAreNoRequestsWantNoAnswer) {
   message.channel = tilelink::Channel::kC;
   message.opcode = static_cast<uint8_t>(OpcodeC::kProbeAck);
   EXPECT_FALSE(Executor::WantsAnswer(message));
+}
+
+// A file of 64 KiB at 0x100000, cut to 5000 bytes after the region was served.
+class LostMemoryTest : public ExecutorTest {
+ protected:
+  LostMemoryTest() {
+    std::string path = testing::TempDir() + "lost-XXXXXX";
+    const int fd = mkstemp(path.data());
+    close(fd);
+    auto backing =
+        Backing::Create({.kind = BackingKind::kFile, .size_bytes = 64 << 10, .path = path});
+    EXPECT_TRUE(backing.ok()) << backing.status();
+    backing_ = std::make_unique<Backing>(*std::move(backing));
+    unlink(path.c_str());
+    EXPECT_TRUE(regions_
+                    .Add({.name = "file",
+                          .base = kFile,
+                          .memory = backing_->memory(),
+                          .guard = backing_->guard()})
+                    .ok());
+  }
+  void Cut() { EXPECT_EQ(ftruncate(backing_->fd(), 5000), 0); }
+
+  static constexpr uint64_t kFile = 0x100000;
+  std::unique_ptr<Backing> backing_;
+};
+
+TEST_P(LostMemoryTest, RequestsForWhatWentAwayAreDeniedAndTheRestIsServed) {
+  Cut();
+  const Answer read = Execute(MakeA(OpcodeA::kGet, 6, 1, kFile + 8192));
+  EXPECT_TRUE(read.message.denied);
+  EXPECT_TRUE(read.message.corrupt);
+  EXPECT_TRUE(Execute(MakeA(OpcodeA::kPutFullData, 6, 1, kFile + 16384)).message.denied);
+  EXPECT_TRUE(Execute(MakeA(OpcodeA::kPutPartialData, 6, 1, kFile + 20480)).message.denied);
+  EXPECT_TRUE(Execute(MakeA(OpcodeA::kLogicalData, 3, 1, kFile + 12288)).message.denied);
+  EXPECT_TRUE(Execute(MakeA(OpcodeA::kGet, 6, 1, kFile + 8192 - 64)).message.denied)
+      << "behind the end within its last page";
+  EXPECT_FALSE(Execute(MakeA(OpcodeA::kGet, 10, 1, kFile)).message.denied);
+  EXPECT_FALSE(Execute(MakeA(OpcodeA::kPutFullData, 6, 1, kFile + 4096)).message.denied);
+  EXPECT_EQ(executor_.stats().denied_lost.value(), 5u);
+}
+
+TEST_P(LostMemoryTest, DataThatWentAwayBeforeItWasCopiedIsFoundOut) {
+  const Answer read = Execute(MakeA(OpcodeA::kGet, 6, 1, kFile + 8192));
+  EXPECT_FALSE(read.message.denied);
+  EXPECT_TRUE(executor_.IsIntact(read));
+  Cut();
+  std::vector<std::byte> copy(read.payload.data.begin(), read.payload.data.end());
+  EXPECT_EQ(copy, std::vector<std::byte>(64)) << "zeros, and alive";
+  EXPECT_FALSE(executor_.IsIntact(read));
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, LostMemoryTest,
+                         testing::Values(DataOrder::kSpec, DataOrder::kMemory));
+
+TEST_P(ExecutorTest, AMalformedRequestIsDeniedWithItsSourceAndSize) {
+  for (const OpcodeA opcode : {OpcodeA::kGet, OpcodeA::kPutFullData, OpcodeA::kPutPartialData,
+                               OpcodeA::kArithmeticData, OpcodeA::kIntent}) {
+    const Message message = MakeA(opcode, 9, 77, 0);
+    const tilelink::DecodedMessage request{
+        .message = message, .payload = {}, .flit_count = 1, .malformed = true};
+    const Answer answer = executor_.Execute(request, GetParam(), limits_);
+    EXPECT_TRUE(answer.message.denied);
+    EXPECT_EQ(answer.message.source, 77u);
+    EXPECT_EQ(answer.message.size, 9);
+    EXPECT_EQ(answer.message.corrupt, tilelink::HasData(answer.message));
+    EXPECT_EQ(tilelink::FlitsOf(answer.message), Executor::AnswerFlits(message, limits_));
+  }
+  EXPECT_EQ(executor_.stats().denied_malformed.value(), 5u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, ExecutorTest,

@@ -28,12 +28,12 @@ std::vector<std::byte> Rebuild(std::span<const std::byte> bytes, DataOrder order
   const auto parsed = ParseFrame(bytes);
   if (!parsed) return {};
   MessageArray messages;
-  const auto count = DecodeMessages(*parsed, &messages);
-  if (!count) return {};
+  const MessageCount count = DecodeMessages(*parsed, &messages);
+  if (!count.all_well_formed()) return {};
   std::vector<std::byte> rebuilt(bytes.size());
   StoreBigEndian(rebuilt.data(), EncodeFrameHeader(parsed->header));
   uint64_t mask = 0;
-  for (std::size_t i = 0; i < *count; ++i) {
+  for (std::size_t i = 0; i < count.messages; ++i) {
     const DecodedMessage& decoded = messages[i];
     const auto start = static_cast<std::size_t>(decoded.payload.flits.data() +
                                                 decoded.payload.flits.size() - bytes.data()) -
@@ -66,10 +66,10 @@ TEST(HardwareCapture, DecodesToAcquiresGrantsAndReads) {
     EXPECT_TRUE(parsed->header.ack);
     EXPECT_LE(parsed->header.credit_channel, 5);
     MessageArray messages;
-    const auto count = DecodeMessages(*parsed, &messages);
-    ASSERT_TRUE(count.has_value());
-    if (*count == 0) ++seen["credits"];
-    for (std::size_t i = 0; i < *count; ++i) {
+    const MessageCount count = DecodeMessages(*parsed, &messages);
+    ASSERT_TRUE(count.all_well_formed());
+    if (count.messages == 0) ++seen["credits"];
+    for (std::size_t i = 0; i < count.messages; ++i) {
       const auto& message = messages[i].message;
       ++seen[tilelink::LetterOf(message.channel) + std::to_string(message.opcode)];
       EXPECT_FALSE(message.denied);
@@ -113,7 +113,7 @@ TEST_P(SoftwareCapture, EveryFrameDecodes) {
     ASSERT_TRUE(parsed.has_value());
     EXPECT_LE(static_cast<int>(parsed->header.type), 3);
     MessageArray messages;
-    EXPECT_TRUE(DecodeMessages(*parsed, &messages).has_value());
+    EXPECT_TRUE(DecodeMessages(*parsed, &messages).all_well_formed());
   }
 }
 

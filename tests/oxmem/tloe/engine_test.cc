@@ -406,10 +406,28 @@ TEST_F(EngineTest, AMessageWaitsForCredits) {
   Connect(config);
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(Get());
   EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 2));
-  EXPECT_FALSE(Get());
-  EXPECT_EQ(pair->initiator.stats().credit_stalls.value(), 1u);
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(Get());
+  EXPECT_EQ(pair->initiator.stats().credit_stalls.value(), 1u) << "one wait, however often tried";
   pair->RunUntil(pair->now + Duration::Milliseconds(1));
   EXPECT_TRUE(Get()) << "the node took the four and gave their credits back";
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(Get());
+  EXPECT_FALSE(Get());
+  EXPECT_EQ(pair->initiator.stats().credit_stalls.value(), 2u);
+}
+
+TEST_F(EngineTest, AWaitForTheWindowIsCountedOnce) {
+  EngineConfig config;
+  config.window_frames = 8;
+  Connect(config);
+  int sent = 0;
+  while (Put(10)) {
+    Frames();
+    ASSERT_LT(++sent, 100);
+  }
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(Put(10));
+  EXPECT_FALSE(pair->initiator.CanEnqueue(tilelink::Channel::kA, 130));
+  EXPECT_EQ(pair->initiator.stats().window_stalls.value(), 1u);
+  EXPECT_EQ(pair->initiator.stats().credit_stalls.value(), 0u);
 }
 
 TEST_F(EngineTest, CreditsComeBackOnlyWhenAMessageIsGivenBack) {

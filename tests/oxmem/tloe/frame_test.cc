@@ -161,10 +161,13 @@ TEST(FrameBuilder, StaysWithinTheBufferTheFlitLimitAndTheLastStart) {
   EXPECT_FALSE(builder.Fits(1));
 }
 
+// Nothing if one of them is malformed.
 std::optional<std::size_t> CountOf(const std::vector<uint64_t>& words, MessageArray* messages) {
   const auto bytes = BytesOf(words);
   const auto parsed = ParseFrame(bytes);
-  return parsed ? DecodeMessages(*parsed, messages) : std::nullopt;
+  if (!parsed) return std::nullopt;
+  const MessageCount count = DecodeMessages(*parsed, messages);
+  return count.all_well_formed() ? std::optional(count.messages) : std::nullopt;
 }
 
 constexpr uint64_t kGet = 0x1803000000000001;
@@ -215,6 +218,21 @@ TEST(DecodeMessages, AStartWithoutAMessageIsRefused) {
   EXPECT_EQ(CountOf({0, uint64_t{6} << 60, 0, 0, 0, 0, 1}, &messages), std::nullopt);
 }
 
+TEST(DecodeMessages, OfAMalformedMessageTheHeaderIsRead) {
+  MessageArray messages;
+  const auto bytes =
+      BytesOf({0, kGet, kAck, uint64_t{6} << 60, uint64_t{3} << 60 | 3ull << 57, 0, 0b1111});
+  const MessageCount count = DecodeMessages(*ParseFrame(bytes), &messages);
+  ASSERT_EQ(count.messages, 3u);
+  EXPECT_EQ(count.malformed, 2u);
+  EXPECT_EQ(count.unreadable, 1u);
+  EXPECT_TRUE(messages[0].malformed) << "no room for the address";
+  EXPECT_EQ(messages[0].message, MakeA(OpcodeA::kGet, 3, 1, 0));
+  EXPECT_EQ(messages[0].flit_count, 1u);
+  EXPECT_FALSE(messages[1].malformed);
+  EXPECT_TRUE(messages[2].malformed) << "an opcode that does not exist on channel C";
+}
+
 TEST(DecodeMessages, SixtyFourMessagesFillAFrame) {
   std::vector<uint64_t> words(66, kAck);
   words[65] = ~uint64_t{0};
@@ -251,7 +269,7 @@ TEST(AppendixA2, ThePrintedFrameDecodesToItsFiveMessages) {
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(parsed->header, HeaderOfAppendixA(3, 2));
   MessageArray messages;
-  ASSERT_EQ(DecodeMessages(*parsed, &messages), 5u);
+  ASSERT_EQ(DecodeMessages(*parsed, &messages).messages, 5u);
   std::vector<std::string> seen;
   for (std::size_t i = 0; i < 5; ++i)
     seen.push_back(tilelink::LetterOf(messages[i].message.channel) +

@@ -63,7 +63,7 @@ TEST(RoundTrip, EveryTimeoutDoublesUpToTheMaximumAndProgressEndsIt) {
   std::vector<Duration> timeouts;
   for (int i = 0; i < 10; ++i) {
     timeouts.push_back(round_trip.timeout());
-    round_trip.OnTimeout();
+    round_trip.OnTimeout(30);
   }
   EXPECT_THAT(timeouts, testing::ElementsAre(Ms(2), Ms(4), Ms(8), Ms(16), Ms(32), Ms(64), Ms(128),
                                              Ms(256), Ms(500), Ms(500)));

@@ -250,7 +250,7 @@ TEST(ReceiveBuffer, GivesMessagesBackInOrderWhateverWraps) {
     const std::size_t length = 8 * (1 + random() % 600);
     if (buffer.Fits(length) && random() % 2 == 0) {
       expected.push_back(Filled(length, ++value));
-      buffer.Push(expected.back());
+      buffer.Push(expected.back(), expected.back()[0]);
     } else if (!expected.empty()) {
       const auto front = buffer.Unread();
       ASSERT_GE(front.size(), expected.front().size());
@@ -266,8 +266,8 @@ TEST(ReceiveBuffer, GivesMessagesBackInOrderWhateverWraps) {
 
 TEST(ReceiveBuffer, WhatWasReadStaysUntilItIsReleased) {
   ReceiveBuffer buffer(1000);
-  buffer.Push(Filled(600, 1));
-  buffer.Push(Filled(400, 2));
+  buffer.Push(Filled(600, 1), std::byte{1});
+  buffer.Push(Filled(400, 2), std::byte{2});
   const auto first = buffer.Unread();
   buffer.Advance(600);
   EXPECT_EQ(first[599], std::byte{1});
@@ -281,7 +281,7 @@ TEST(ReceiveBuffer, WhatWasReadStaysUntilItIsReleased) {
 TEST(ReceiveBuffer, TakesNoMemoryBeforeItIsUsed) {
   ReceiveBuffer buffer(1 << 20);
   EXPECT_EQ(buffer.allocated_bytes(), 0u);
-  buffer.Push(Filled(8, 1));
+  buffer.Push(Filled(8, 1), std::byte{1});
   EXPECT_GT(buffer.allocated_bytes(), 0u);
   EXPECT_LT(buffer.allocated_bytes(), 1u << 20);
 }

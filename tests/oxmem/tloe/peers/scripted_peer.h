@@ -31,8 +31,9 @@ class ScriptedPeer {
     const auto parsed = ParseFrame(frame);
     if (!parsed) return;
     MessageArray messages;
-    const auto count = DecodeMessages(*parsed, &messages);
-    if (count) OnFrame(now, parsed->header, std::span(messages).first(*count));
+    const MessageCount count = DecodeMessages(*parsed, &messages);
+    if (!count.all_well_formed()) return;
+    OnFrame(now, parsed->header, std::span(messages).first(count.messages));
   }
   virtual void OnDeadline(Instant) {}
   virtual Instant next_deadline() const { return Instant::Never(); }
