@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,7 @@ namespace oxmem::apps {
 namespace {
 
 constexpr char kNodeKind[] = "node";
+constexpr Duration kLookInterval = Duration::Seconds(1);
 
 // Pages are taken when they are first touched, so more than there is can be offered, and goes well
 // until somebody uses it.
@@ -59,6 +61,8 @@ class Service {
   absl::Status OfferFigures();
   absl::Status StartEndpoints();
   void WriteStatsFile(StatsFile& file);
+  void LookAtRegions();
+  absl::Status WatchAddresses();
   ProcessFigures Figures() const;
 
   const ServeOptions& options_;
@@ -66,6 +70,7 @@ class Service {
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<StopSignals> signals_;
   std::unique_ptr<RegionStore> store_;
+  std::set<std::string> damaged_;  // regions that were said to be
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<MetricsServer> metrics_;
@@ -127,6 +132,33 @@ void Service::WriteStatsFile(StatsFile& file) {
   }
 }
 
+// A file that is cut short while it is served is nothing a node can mend: it is said once.
+void Service::LookAtRegions() {
+  for (const RegionStore::Region& region : store_->regions()) {
+    MemoryGuard* const guard = region.backing.guard();
+    if (guard == nullptr) continue;
+    guard->Look();
+    const absl::Status health = guard->health();
+    if (health.ok() || !damaged_.insert(region.spec.name).second) continue;
+    spdlog::error(
+        "region \"{}\": {} was changed under the running node, {}: requests for what is lost are "
+        "denied (bring the file back and start the node again)",
+        region.spec.name, region.spec.backing.path, std::string(health.message()));
+  }
+}
+
+absl::Status Service::WatchAddresses() {
+  for (const auto& endpoint : endpoints_) {
+    if (endpoint->address_fd() < 0) continue;
+    OXMEM_RETURN_IF_ERROR(loop_->Watch(endpoint->address_fd(), EPOLLIN,
+                                       [e = endpoint.get()](uint32_t) { e->WatchAddress(); }));
+  }
+  loop_->Every(kLookInterval, [this] {
+    for (const auto& endpoint : endpoints_) endpoint->WatchAddress();
+  });
+  return absl::OkStatus();
+}
+
 absl::Status Service::StartEndpoints() {
   const std::string what = store_->Describe();
   for (const auto& endpoint : endpoints_) {
@@ -140,6 +172,8 @@ absl::Status Service::StartEndpoints() {
 
 absl::Status Service::Run() {
   OXMEM_RETURN_IF_ERROR(StartEndpoints());
+  OXMEM_RETURN_IF_ERROR(WatchAddresses());
+  loop_->Every(kLookInterval, [this] { LookAtRegions(); });
   const absl::Status ran = loop_->Run();
   NotifyServiceManager("STOPPING=1");
   for (const auto& endpoint : endpoints_) endpoint->RequestStop();

@@ -53,6 +53,11 @@ class Endpoint {
   virtual const std::string& name() const = 0;
   virtual Part Figures() const = 0;
 
+  // Of an endpoint that others on its network may have the address of: readable when WatchAddress
+  // has something to do, which is also called now and then. -1: nothing to watch.
+  virtual int address_fd() const { return -1; }
+  virtual void WatchAddress() {}
+
  protected:
   Endpoint() = default;
 };

@@ -27,6 +27,10 @@ using transport::Source;
 
 // A thread with nothing to do looks this often whether its link is still there.
 constexpr Duration kLinkCheckInterval = Duration::Seconds(1);
+// How long to wait for another node that has the address already, and how often to say that this
+// one has it.
+constexpr Duration kClaimWait = Duration::Milliseconds(40);
+constexpr Duration kAnnounceInterval = Duration::Seconds(5);
 // Peers that are there acknowledge a close within a round trip or two.
 constexpr Duration kCloseTime = Duration::Milliseconds(300);
 
@@ -98,6 +102,22 @@ absl::StatusOr<std::unique_ptr<link::Link>> OpenUdp(const Source& source, const 
   return link::OpenUdpLink(options);
 }
 
+// Nothing on an interface that reaches nobody.
+absl::StatusOr<std::optional<link::AddressWatch>> ClaimAddress(const Source& source,
+                                                               const Listen& listen,
+                                                               const link::Link& link) {
+  const link::MacAddress mac = link::MacOfAddress(link.local_address());
+  absl::StatusOr<link::AddressWatch> watch =
+      link::AddressWatch::Open(source.authority, mac, listen.ether_type);
+  if (!watch.ok()) {
+    spdlog::warn("{}: other nodes with the address {} will not be noticed: {}", source.Format(),
+                 link::FormatMacAddress(mac), std::string(watch.status().message()));
+    return std::nullopt;
+  }
+  OXMEM_RETURN_IF_ERROR(watch->Claim(kClaimWait));
+  return std::optional<link::AddressWatch>(*std::move(watch));
+}
+
 std::string DescribeProtocol(const Protocol& protocol) {
   if (!protocol) return "1.1 or 1.0.3, as the peer begins";
   return *protocol == tloe::Protocol::k11 ? "1.1" : "1.0.3";
@@ -126,6 +146,10 @@ absl::StatusOr<std::unique_ptr<Endpoint>> TloeEndpoint::Open(const Source& sourc
   }
   OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<link::Link> link,
                          ethernet ? OpenEthernet(source, listen) : OpenUdp(source, listen));
+  std::optional<link::AddressWatch> watch;
+  if (ethernet) {
+    OXMEM_ASSIGN_OR_RETURN(watch, ClaimAddress(source, listen, *link));
+  }
   const std::string address = link->FormatAddress(link->local_address());
   const std::string name = ethernet ? absl::StrCat("tloe://", source.authority, "/", address)
                                     : absl::StrCat("tloe+udp://", address);
@@ -137,6 +161,7 @@ absl::StatusOr<std::unique_ptr<Endpoint>> TloeEndpoint::Open(const Source& sourc
   auto node = std::make_unique<node::Node>(listen.config, std::move(link), store.map());
   std::unique_ptr<TloeEndpoint> endpoint(
       new TloeEndpoint(name, std::move(facts), options, std::move(node), std::move(timer)));
+  endpoint->address_watch_ = std::move(watch);
   endpoint->stop_event_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!endpoint->stop_event_.valid()) {
     return ErrnoStatus(errno, "cannot create an event descriptor");
@@ -229,6 +254,22 @@ void TloeEndpoint::WatchLink() {
     spdlog::info("{}: the link works again", name_);
   } else {
     spdlog::warn("{}: {}", name_, std::string(health.message()));
+  }
+}
+
+void TloeEndpoint::WatchAddress() {
+  if (!address_watch_) return;
+  const bool shared = address_watch_->Poll();
+  if (shared && !shared_address_) {
+    shared_address_ = true;
+    spdlog::error(
+        "{}: another node on this network has the same address: requesters reach one or the other "
+        "by chance, and their data is on both (stop one of them)",
+        name_);
+  }
+  if (const Instant now = Now(); now >= next_announcement_) {
+    next_announcement_ = now + kAnnounceInterval;
+    address_watch_->Announce();
   }
 }
 

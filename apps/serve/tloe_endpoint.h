@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "apps/common/facts.h"
 #include "apps/serve/endpoint.h"
+#include "oxmem/link/address_watch.h"
 #include "oxmem/node/node.h"
 #include "transport/base/histogram.h"
 #include "transport/base/lazy_timer.h"
@@ -34,6 +36,8 @@ class TloeEndpoint final : public Endpoint {
   void Join() override;
   const std::string& name() const override { return name_; }
   Part Figures() const override;
+  int address_fd() const override { return address_watch_ ? address_watch_->fd() : -1; }
+  void WatchAddress() override;
 
  private:
   TloeEndpoint(std::string name, Facts facts, const EndpointOptions& options,
@@ -49,6 +53,9 @@ class TloeEndpoint final : public Endpoint {
   const Facts facts_;
   const EndpointOptions options_;
   std::unique_ptr<node::Node> node_;
+  std::optional<link::AddressWatch> address_watch_;  // of the thread that calls, not of thread_
+  Instant next_announcement_;
+  bool shared_address_ = false;
   UniqueFd stop_event_;
   LazyTimer timer_;
   std::atomic<bool> stop_ = false;
