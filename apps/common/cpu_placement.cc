@@ -22,7 +22,7 @@ bool ParseCpu(absl::string_view text, int* cpu) {
 absl::StatusOr<std::vector<int>> ParseCpuList(const std::string& text) {
   const auto error = [&] {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no list of CPUs (like 0 or 0,2 or 1-3)"));
+        absl::StrCat("--cpu: \"", text, "\" is no list of CPUs (like 0 or 0,2 or 1-3)"));
   };
   std::vector<int> cpus;
   for (const absl::string_view part : absl::StrSplit(text, ',')) {

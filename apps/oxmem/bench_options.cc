@@ -5,6 +5,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "apps/oxmem/number_option.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
 
@@ -59,37 +60,40 @@ void AddBenchOptions(CLI::App* command, BenchOptions* options) {
       ->type_name("BYTES");
   command->add_option("-d,--depth", options->depth, "Operations under way per thread (default 32)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 65536u).description(""));
+      ->check(WholeNumber(1, 65536));
   command->add_option("-j,--threads", options->threads, "Threads, each with a channel (default 1)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 64u).description(""));
+      ->check(WholeNumber(1, 64));
   CLI::Option* time =
       command->add_option("-t,--time", options->seconds, "Seconds to run (default 5)")
           ->type_name("SEC")
-          ->check(CLI::Range(0.01, 1e6).description(""));
+          ->check(DecimalNumber(0.01, 1e6));
   command
       ->add_option("-c,--count", options->count, "Stop after N operations of each thread instead")
       ->type_name("N")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62).description(""))
+      ->check(WholeNumber(1, uint64_t{1} << 62))
       ->excludes(time);
   command->add_option("--offset", options->offset, "Where the range begins (default 0)")
       ->type_name("BYTES");
   command
       ->add_option("--range", options->range,
                    "How much of the region to use (default all; with --verify 64M)")
-      ->type_name("BYTES");
+      ->type_name("BYTES")
+      ->check(NotEmpty());
   command->add_option("--read-percent", options->read_percent, "Reads of a mixed load (default 50)")
       ->type_name("PERCENT")
-      ->check(CLI::Range(0.0, 100.0).description(""));
+      ->check(DecimalNumber(0, 100));
   command->add_option("--seed", options->seed, "Of the random walk and of the data (default 1)")
-      ->type_name("N");
+      ->type_name("N")
+      ->check(WholeNumber(0, UINT64_MAX));
   command
       ->add_option("--spin", options->spin_us,
                    "Microseconds to poll for completions before sleeping (default 50)")
       ->type_name("US")
-      ->check(CLI::Range(int64_t{0}, int64_t{1000000}).description(""));
+      ->check(WholeNumber(0, 1000000));
   command->add_option("--cpu", options->cpus, "CPUs to keep the threads on, in turn, like 0,2-3")
-      ->type_name("LIST");
+      ->type_name("LIST")
+      ->check(NotEmpty());
   command->add_flag("--verify", options->verify,
                     "Fill the range first, check every byte that is read, and the whole range at "
                     "the end; overwrites it");

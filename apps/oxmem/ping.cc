@@ -17,6 +17,7 @@
 #include "apps/common/signals.h"
 #include "apps/common/text.h"
 #include "apps/oxmem/command.h"
+#include "apps/oxmem/number_option.h"
 #include "apps/source/source_opener.h"
 #include "transport/api/blocking.h"
 #include "transport/base/log.h"
@@ -237,12 +238,12 @@ void AddPingCommand(CLI::App& app, Run& run) {
       ->required();
   command->add_option("-c,--count", options->count, "Stop after N reads (default: at Ctrl-C)")
       ->type_name("N")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62).description(""));
+      ->check(WholeNumber(1, uint64_t{1} << 62));
   command
       ->add_option("-i,--interval", options->interval_seconds,
                    "Seconds between two reads, 0 for none (default 1)")
       ->type_name("SEC")
-      ->check(CLI::Range(0.0, 86400.0));
+      ->check(DecimalNumber(0, 86400));
   command->add_option("-s,--size", options->size, "Bytes of a read (default 64)")
       ->type_name("BYTES");
   command->add_option("-o,--offset", options->offset, "Where to read (default 0)")
@@ -251,7 +252,7 @@ void AddPingCommand(CLI::App& app, Run& run) {
       ->add_option("--spin", options->spin_us,
                    "Microseconds to poll for an answer before sleeping (default 50)")
       ->type_name("US")
-      ->check(CLI::Range(int64_t{0}, int64_t{1000000}));
+      ->check(WholeNumber(0, 1000000));
   command->add_flag("-q,--quiet", options->quiet, "Only the summary");
   command->add_flag("--json", options->json, "Print the summary as JSON, and nothing else");
   command->callback([options, &run] { run = [options] { return RunPing(*options); }; });

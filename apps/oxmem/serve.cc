@@ -7,6 +7,7 @@
 #include "apps/common/cli.h"
 #include "apps/common/cpu_placement.h"
 #include "apps/oxmem/command.h"
+#include "apps/oxmem/number_option.h"
 #include "apps/oxmem/serve_run.h"
 #include "transport/base/log.h"
 #include "transport/base/status.h"
@@ -97,36 +98,40 @@ void AddOptions(CLI::App* command, Words* words) {
   command
       ->add_option("--name", words->name,
                    "What oxmem stats calls this node (default: its first region)")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(NotEmpty());
   command
       ->add_option("--max-connections", words->max_connections,
                    "Connections of one endpoint at a time (default 64)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 65536u).description(""));
+      ->check(WholeNumber(1, 65536));
   CLI::Option* stats_file =
       command
           ->add_option("--stats-file", words->stats_file,
                        "Write the counters to this file as JSON, again and again")
-          ->type_name("PATH");
+          ->type_name("PATH")
+          ->check(NotEmpty());
   command
       ->add_option("--stat-interval", words->stat_interval,
                    "Seconds between two writes (default 2)")
       ->type_name("SEC")
       ->needs(stats_file)
-      ->check(CLI::Range(0.05, 86400.0).description(""));
+      ->check(DecimalNumber(0.05, 86400));
   command
       ->add_option("--prometheus", words->prometheus,
                    "Answer Prometheus at http://HOST:PORT/metrics")
-      ->type_name("HOST:PORT");
+      ->type_name("HOST:PORT")
+      ->check(NotEmpty());
   command
       ->add_option("--spin", words->spin_us,
                    "Microseconds to poll for frames before sleeping (default 50)")
       ->type_name("US")
-      ->check(CLI::Range(int64_t{0}, int64_t{1000000000}).description(""));
+      ->check(WholeNumber(0, 1000000000));
   command
       ->add_option("--cpu", words->cpus,
                    "CPUs to keep the endpoints' threads on, in turn, like 0,2-3")
-      ->type_name("LIST");
+      ->type_name("LIST")
+      ->check(NotEmpty());
   command
       ->add_option("--log-level", words->log_level,
                    "error, warning, info (default), debug or trace")

@@ -23,6 +23,7 @@
 #include "apps/common/control_client.h"
 #include "apps/common/event_loop.h"
 #include "apps/oxmem/command.h"
+#include "apps/oxmem/number_option.h"
 #include "apps/top/terminal.h"
 #include "apps/top/top_model.h"
 #include "apps/top/top_text.h"
@@ -379,11 +380,11 @@ void AddTopCommand(CLI::App& app, Run& run) {
       ->add_option("-i,--interval", options->interval_seconds,
                    "Seconds between two readings (default 1)")
       ->type_name("SEC")
-      ->check(CLI::Range(kShortestInterval, kLongestInterval).description(""));
+      ->check(DecimalNumber(kShortestInterval, kLongestInterval));
   CLI::Option* count =
       command->add_option("-c,--count", options->count, "End after N reports (default: never)")
           ->type_name("N")
-          ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40).description(""));
+          ->check(WholeNumber(1, uint64_t{1} << 40));
   command->add_flag("-b,--batch", options->batch,
                     "Plain text, one report after the other; so it is without a terminal, too");
   command->add_flag("--once", options->once, "One report as plain text")->excludes(count);
