@@ -169,6 +169,47 @@ class BadInput(E2eTest):
         self.serve_refused(2, "--stats-file", "--stat-interval", "1")
         self.refused(2, "log level", "serve", "--log-level", "loud")
 
+    def test_numbers_that_are_none(self):
+        whole = ("-1", "-0", "99999999999999999999999", "1x", "", " 1", "+1", "1e3", "1.5", "nan")
+        decimal = ("-1", "99999999999999999999999", "1x", "", " 1", "+1", "nan", "inf", "0x1p3", "1,5")
+        size = ("-1", "99999999999999999999999", "1x", "", " 1", "+1", "1e3", "1.5", "nan", "16777216T")
+        options = (("bench", ("--seed", "--depth", "--threads", "--count", "--spin"), whole),
+                   ("bench", ("--time", "--read-percent"), decimal),
+                   ("bench", ("--size", "--offset", "--range"), size),
+                   ("bench", ("--cpu",), ("", "-1", "1x", "0-", "99999999999999999999999")),
+                   ("ping", ("--count", "--spin"), whole),
+                   ("ping", ("--interval",), decimal),
+                   ("ping", ("--size", "--offset"), size),
+                   ("top", ("--count",), whole),
+                   ("top", ("--interval",), decimal),
+                   ("serve", ("--max-connections", "--spin"), whole),
+                   ("serve", ("--stats-file=x --stat-interval",), decimal),
+                   ("serve", ("--cpu",), ("", "-1", "1x", "99999999999999999999999")),
+                   ("serve", ("--stats-file", "--prometheus", "--name"), ("",)))
+        rest = {"bench": ["mem:?size=1M"], "ping": ["mem:?size=1M"], "top": [],
+                "serve": ["--region", "data=1M", "--listen", "tloe://v0"]}
+        for command, names, values in options:
+            for name in names:
+                for value in values:
+                    with self.subTest(command=command, name=name, value=value):
+                        words = f"{name}=".split(" ")
+                        words[-1] += value
+                        self.refused(2, words[-1].split("=")[0], command, *rest[command], *words,
+                                     space=self.net.node)
+
+    def test_numbers_of_sources_that_are_none(self):
+        for key in ("vc", "depth", "mtu", "ethertype"):
+            for value in ("-1", "99999999999999999999999", "1x", "", "+1", "1e3", "1.5"):
+                self.source_refused(2, key, f"{self.net.source}?size=1M&{key}={value}")
+        for key in ("timeout", "connect_timeout"):
+            for value in ("-1", "-1s", "0", "1", "1x", "", "nan", "99999999999999999999999s"):
+                self.source_refused(2, key, f"{self.net.source}?size=1M&{key}={value}")
+        for key in ("size", "base", "max_message"):
+            for value in ("-1", "99999999999999999999999", "1x", "", "+1", "1e3"):
+                source = self.net.source + (f"?{key}={value}" if key == "size" else
+                                            f"?size=1M&{key}={value}")
+                self.source_refused(2, key, source)
+
     def test_requests_the_source_cannot_take(self):
         self.refused(2, "takes reads of 1 to", "ping", "mem:?size=1M", "-s", "2M")
         self.refused(2, "behind the end", "bench", "mem:?size=1M", "--offset", "1M")
