@@ -186,7 +186,6 @@ class HostileNodes(E2eTest):
                                 "-i", "0.01", "-s", "8K", space=self.net.client)
         self.assertEqual(result.code, 0, result)
         self.assertRegex(result.err, "frames of 8216 bytes do not come from there.*mtu=1500")
-        self.assertLess(result.seconds, 4)
 
     def test_closing_instead_of_answering(self):
         def answer(node, source, size):
