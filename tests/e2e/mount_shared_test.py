@@ -17,6 +17,7 @@ class Shared(MountTest):
         os.makedirs(self.env["OXMEM_RUNTIME_DIR"], exist_ok=True)
         self.other = self.path("other")
         os.mkdir(self.other)
+        self.addCleanup(subprocess.run, ["umount", "-l", self.other], capture_output=True)
 
     def node(self, *listens, size="8M"):
         words = [word for listen in listens for word in ("--listen", listen)]
