@@ -182,7 +182,8 @@ int MountAllCommand(const std::string& program, const std::vector<std::string>& 
     if (spec.ok() && IsServed(spec->options.directory)) {
       std::printf("%s: mounted already\n", spec->options.directory.c_str());
     } else {
-      code = MountCommand(program, spec, /*foreground=*/false);
+      code = MountCommand(spec.ok() ? absl::StrCat(program, ": ", path) : program, spec,
+                          /*foreground=*/false);
     }
     std::fflush(stdout);
     worst = std::max(worst, code);

@@ -186,6 +186,7 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
   } else if (key == "stats_interval") {
     OXMEM_ASSIGN_OR_RETURN(spec.stats_interval, TimeOf(key, value));
     if (spec.stats_interval < kShortestInterval) return Wrong(key, "it must be 10ms or more");
+    spec.stats_interval_given = true;
   } else if (key == "prometheus") {
     const absl::StatusOr<transport::HostPort> where = transport::ParseHostPort(value);
     if (!where.ok()) return Wrong(key, std::string(where.status().message()));
@@ -274,6 +275,9 @@ absl::Status MountSpecBuilder::AddOptions(const std::string& list) {
 absl::StatusOr<MountSpec> MountSpecBuilder::Build() && {
   OXMEM_CHECK(!spec_.sources.empty() && !spec_.options.directory.empty());
   OXMEM_RETURN_IF_ERROR(NameFiles(names_, spec_));
+  if (spec_.stats_interval_given && spec_.stats_file.empty()) {
+    return Wrong("stats_interval", "there is no file to write to; see stats=");
+  }
   if (spec_.timeout_given) {
     for (transport::Source& source : spec_.sources) WaitAsLongAs(spec_.options.timeout, source);
   }

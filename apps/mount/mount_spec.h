@@ -21,6 +21,7 @@ struct MountSpec {
   std::optional<std::size_t> threads;  // reactors; not said: see ReactorCount
   std::string stats_file;
   Duration stats_interval = Duration::Seconds(2);
+  bool stats_interval_given = false;
   std::string prometheus;  // HOST:PORT; empty: none
   std::string log_level = "info";
   // The mount waits this long for a server when its own has died; not said: as ServeMount's caller

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "apps/common/cli.h"
 #include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
@@ -32,7 +33,9 @@ int RunMount(const MountWords& words) {
       words.config.empty() ? ParseMountSpec(words.words, words.option_lists)
                            : ReadMountConfig(ConfigPath(words.config), words.option_lists);
   if (spec.ok()) spec->replace = words.replace;
-  return MountCommand(kProgram, spec, words.foreground);
+  const bool described = spec.ok() && !words.config.empty();
+  return MountCommand(described ? absl::StrCat(kProgram, ": ", ConfigPath(words.config)) : kProgram,
+                      spec, words.foreground);
 }
 
 int RunUmount(const UmountWords& words) {

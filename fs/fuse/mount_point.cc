@@ -58,8 +58,7 @@ absl::StatusOr<std::string> AbsolutePath(const std::string& directory) {
   }
   if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
   if (errno == ENOENT) {
-    return absl::NotFoundError(
-        absl::StrCat(directory, ": there is no such directory (make it with mkdir)"));
+    return absl::NotFoundError(absl::StrCat(directory, ": there is no such directory"));
   }
   return ErrnoStatus(errno, directory);
 }
@@ -131,7 +130,12 @@ absl::Status ClearAway(const std::string& path) {
 
 absl::StatusOr<MountPoint> PrepareMountPoint(const std::string& directory) {
   MountPoint point;
-  OXMEM_ASSIGN_OR_RETURN(point.path, AbsolutePath(directory));
+  const absl::StatusOr<std::string> absolute = AbsolutePath(directory);
+  if (absl::IsNotFound(absolute.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(std::string(absolute.status().message()), " (make it with mkdir)"));
+  }
+  OXMEM_ASSIGN_OR_RETURN(point.path, absolute);
   // A directory that is to be mounted when it is looked into: looking into it would wait for us.
   if (const auto mounted = MountedAt(point.path); mounted && mounted->type == "autofs")
     return point;

@@ -70,6 +70,11 @@ class MountConfig(MountTest):
             self.refused(code, pattern, *words)
             self.assertEqual(os.listdir(self.dir), [])
         os.remove(wrong)
+        # What only shows when the source is opened is said with the file's name too.
+        bad = self.write("b.conf", "source = mem:?siz=1M", f"directory = {self.dir}")
+        for words in (["-c", "b"], ["-a"]):
+            self.refused(2, f"^oxmem mount: {re.escape(bad)}: .*siz", "mount", *words)
+        os.remove(bad)
         self.assertIn("no mounts are described in", self.check("mount", "-a").out)
 
     def test_the_unit_for_systemd_calls_it_so(self):

@@ -112,6 +112,7 @@ class Commands(MountTest):
                 (2, "directory to mount at is missing", []),
                 (2, "directory to mount at is missing", ["mem:?size=1M"]),
                 (2, "directory to mount at is missing", ["mem:?size=1M", ""]),
+                (2, "stats_interval: there is no file", ["-o", "stats_interval=1s", self.dir]),
                 (2, "there is no such option .known: ro", ["-o", "blub", self.dir]),
                 (2, "not one of auto, always, never", ["-o", "dax=some", self.dir]),
                 (2, "not a number from 1", ["-o", "threads=0", self.dir]),
