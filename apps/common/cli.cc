@@ -1,5 +1,9 @@
 #include "apps/common/cli.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 
 #include "absl/strings/str_format.h"
@@ -10,6 +14,13 @@ int Fail(const std::string& program, const absl::Status& status) {
   const std::string message = Printable(std::string(status.message()));
   std::fprintf(stderr, "%s: %s\n", program.c_str(), message.c_str());
   return absl::IsInvalidArgument(status) ? kExitWrongUsage : kExitFailed;
+}
+
+void OpenStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    // The lowest number that is free is this one.
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!open("/dev/null", O_RDWR);
+  }
 }
 
 std::string Printable(const std::string& text) {

@@ -16,6 +16,10 @@ inline constexpr int kExitWrongUsage = 2;
 // user's words were wrong (kInvalidArgument), otherwise 1.
 int Fail(const std::string& program, const absl::Status& status);
 
+// Opens /dev/null in place of each standard descriptor that is closed, so that nothing else gets
+// its number. To be called first.
+void OpenStandardDescriptors();
+
 // The text with control characters as \xNN: names that came from elsewhere, on a terminal.
 std::string Printable(const std::string& text);
 

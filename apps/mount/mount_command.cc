@@ -41,6 +41,7 @@ int ServeHere(const std::string& program, const MountSpec& spec) {
   const absl::Status status = ServeMount(spec, std::move(plan), [](const std::string& text) {
     std::printf("%s\n", text.c_str());
     std::fflush(stdout);
+    return true;
   });
   return status.ok() ? kExitDone : Fail(program, status);
 }
@@ -72,9 +73,10 @@ void LeaveTheTerminal(const LogPlace& log) {
 }
 
 // What the serving process tells the one that waits for it: the exit code, then text for people.
-void Report(int fd, int code, const std::string& text) {
+// False if that one is gone.
+bool Report(int fd, int code, const std::string& text) {
   const std::string message = static_cast<char>('0' + code) + text;
-  (void)!write(fd, message.data(), message.size());
+  return write(fd, message.data(), message.size()) == static_cast<ssize_t>(message.size());
 }
 
 // In the process of a keeper whose server died.
@@ -86,8 +88,10 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
   // Where relative paths of the first process began.
   (void)!chdir(directory.c_str());
   ServePlan next{.keeper = plan, .predecessor = std::move(keeper)};
-  const absl::Status status =
-      ServeMount(spec, std::move(next), [](const std::string&) { (void)!chdir("/"); });
+  const absl::Status status = ServeMount(spec, std::move(next), [](const std::string&) {
+    (void)!chdir("/");
+    return true;
+  });
   if (!status.ok()) spdlog::error("{}", std::string(status.message()));
   _exit(status.ok() ? kExitDone : kExitFailed);
 }
@@ -96,6 +100,7 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
   const LogPlace log = MakeLogMovable();
   bool ready = false;
   ServePlan plan;
+  plan.waiting_fd = report.get();
   plan.keeper.patience = spec.keep.value_or(kKeep);
   std::error_code ignored;
   const std::string directory = std::filesystem::current_path(ignored).string();
@@ -105,11 +110,12 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
   const absl::Status status = ServeMount(spec, std::move(plan), [&](const std::string& text) {
     ready = true;
     LeaveTheTerminal(log);
-    Report(report.get(), kExitDone, text);
-    report.Reset();
     // Not before: of a directory that is mounted when it is looked into, only the process group
     // that is asked to mount sees what is beneath.
     setsid();
+    const bool heard = Report(report.get(), kExitDone, text);
+    report.Reset();
+    return heard;
   });
   if (!ready) {
     const bool usage = status.code() == absl::StatusCode::kInvalidArgument;
@@ -123,11 +129,14 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
 int ServeInBackground(const std::string& program, const MountSpec& spec) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Fail(program, ErrnoStatus(errno, "pipe"));
-  const UniqueFd from_child(ends[0]);
+  UniqueFd from_child(ends[0]);
   UniqueFd to_parent(ends[1]);
   const pid_t child = fork();
   if (child < 0) return Fail(program, ErrnoStatus(errno, "fork"));
-  if (child == 0) ServeBehind(spec, std::move(to_parent));
+  if (child == 0) {
+    from_child.Reset();
+    ServeBehind(spec, std::move(to_parent));
+  }
   to_parent.Reset();
   std::string message;
   char buffer[4096];

@@ -21,6 +21,7 @@
 #include "apps/common/service_manager.h"
 #include "apps/common/signals.h"
 #include "apps/common/stats_file.h"
+#include "apps/mount/interest.h"
 #include "apps/mount/mount_figures.h"
 #include "apps/mount/mount_succession.h"
 #include "apps/source/source_opener.h"
@@ -58,6 +59,8 @@ class MountService {
   absl::Status Open();
   std::string Describe() const;
   absl::Status Run();
+  // Instead of Run: nobody wants the mount. One that was there before stays.
+  bool GiveUp();
 
  private:
   absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes);
@@ -77,6 +80,7 @@ class MountService {
   const Instant started_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<StopSignals> signals_;
+  std::unique_ptr<Interest> interest_;  // until something changes for others
   std::vector<std::unique_ptr<SourceOpener>> openers_;
   std::unique_ptr<fs::FuseMount> mount_;
   std::vector<FileVolumes> statistics_;  // of each file; they live as long as the mount
@@ -174,6 +178,9 @@ absl::Status MountService::Open() {
   OXMEM_ASSIGN_OR_RETURN(StopSignals signals, StopSignals::Block());
   signals_ = std::make_unique<StopSignals>(std::move(signals));
   restarted_ = plan_.predecessor.valid();
+  if (!restarted_) {
+    OXMEM_ASSIGN_OR_RETURN(interest_, Interest::Watch(plan_.waiting_fd, signals_->fd()));
+  }
   OXMEM_ASSIGN_OR_RETURN(predecessor_, FindPredecessor(spec_, std::move(plan_.predecessor)));
   OXMEM_RETURN_IF_ERROR(MountOrGoOn());
   return WatchEnds();
@@ -187,6 +194,7 @@ absl::Status MountService::MountOrGoOn() {
     OXMEM_RETURN_IF_ERROR(CheckSuccession(*predecessor_, spec_, volumes[0]));
   }
   OXMEM_RETURN_IF_ERROR(Tolerated(OpenFigures()));
+  interest_.reset();
   if (predecessor_ == nullptr) {
     OXMEM_ASSIGN_OR_RETURN(mount_,
                            fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
@@ -316,6 +324,16 @@ std::string MountService::Describe() const {
   return text;
 }
 
+bool MountService::GiveUp() {
+  if (predecessor_ != nullptr) return false;
+  control_.reset();
+  metrics_.reset();
+  keeper_.reset();
+  const absl::Status unmounted = mount_->Shutdown();
+  if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
+  return true;
+}
+
 absl::Status MountService::Run() {
   absl::Status status = loop_->Run();
   NotifyServiceManager("STOPPING=1");
@@ -351,11 +369,14 @@ ProcessFigures MountService::Figures() const {
 }  // namespace
 
 absl::Status ServeMount(const MountSpec& spec, ServePlan plan,
-                        const std::function<void(const std::string& text)>& on_ready) {
+                        const std::function<bool(const std::string& text)>& on_ready) {
   MountService service(spec, std::move(plan));
   OXMEM_RETURN_IF_ERROR(service.Open());
   const std::string text = service.Describe();
-  on_ready(text);
+  if (!on_ready(text) && service.GiveUp()) {
+    return absl::CancelledError(
+        absl::StrCat(spec.options.directory, ": nobody waited for the mount; it is taken away"));
+  }
   NotifyServiceManager(absl::StrCat("READY=1\nSTATUS=", text));
   return service.Run();
 }

@@ -16,12 +16,16 @@ namespace oxmem::apps {
 struct ServePlan {
   KeeperPlan keeper;     // with no patience there is none
   UniqueFd predecessor;  // a keeper's socket, if that keeper started this process
+  int waiting_fd = -1;   // the writing end of a pipe, if somebody waits at its other end
 };
 
 // Mounts, or goes on with a mount, and serves until the mount is gone or the process is told to
-// stop. `on_ready` is called once, with a line for each file, when the mount answers.
+// stop. `on_ready` is called once, with a line for each file, when the mount answers; if it returns
+// false, nobody has waited for that, and what was mounted is taken away again. If the process is
+// told to stop, or nobody waits at the pipe any more, before anything was mounted or taken over,
+// the process ends at once.
 absl::Status ServeMount(const MountSpec& spec, ServePlan plan,
-                        const std::function<void(const std::string& text)>& on_ready);
+                        const std::function<bool(const std::string& text)>& on_ready);
 
 // The whole of `oxmem mount` once its words are understood; returns the exit code. In the
 // foreground it serves; otherwise it returns when a process of its own is serving, or could not and

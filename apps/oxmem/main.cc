@@ -85,4 +85,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace oxmem::apps
 
-int main(int argc, char** argv) { return oxmem::apps::Main(argc, argv); }
+int main(int argc, char** argv) {
+  oxmem::apps::OpenStandardDescriptors();
+  return oxmem::apps::Main(argc, argv);
+}

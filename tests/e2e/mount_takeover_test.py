@@ -9,6 +9,7 @@ import unittest
 import urllib.request
 
 import mount_e2e
+import oxmem_e2e
 from mount_e2e import MountTest
 
 FIO = unittest.skipUnless(shutil.which("fio"), "there is no fio")
@@ -296,6 +297,55 @@ class Replaced(TakeOverTest):
         self.assertEqual(fio.wait(120), 0, fio.stdout.read())
 
 
+class Interrupted(TakeOverTest):
+    def check_gives_up(self, number, processes, *words, **more):
+        command = self.start("mount", *words, self.dir, **more)
+        until = time.monotonic() + 20
+        while len(self.processes()) < processes:
+            self.assertLess(time.monotonic(), until, command.err)
+        command.signal(number)
+        command.wait()
+        self.wait_for_no_process(10)
+
+    def silent_node(self):
+        # Far longer than this test waits for everything to end.
+        net = self.net()
+        return net, net.source + "?size=1M&connect_timeout=60s"
+
+    def test_who_waits_no_more_gets_no_mount(self):
+        net, source = self.silent_node()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+            # The command, the daemon, its keeper.
+            self.check_gives_up(number, 3, source, space=net.client)
+            self.assertFalse(os.path.ismount(self.dir))
+        self.check("mount", "mem:?size=1M", self.dir)
+
+    def test_in_the_foreground(self):
+        net, source = self.silent_node()
+        self.check_gives_up(signal.SIGTERM, 2, "-f", source, "-o", "keep=9s", space=net.client)
+
+
+class WithoutStandardDescriptors(TakeOverTest):
+    def test_it_mounts_and_says_so_by_its_code(self):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$0" mount "mem:?size=1M" "$1" <&- >&- 2>&-', oxmem_e2e.OXMEM,
+             self.dir], env=self.env, timeout=60)
+        self.assertEqual(done.returncode, 0)
+        self.check("umount", self.dir)
+
+
+class AtOnce(TakeOverTest):
+    def test_one_of_many_mounts(self):
+        for _ in range(5):
+            started = [self.start("mount", "mem:?size=1M", self.dir) for _ in range(6)]
+            codes = sorted(process.wait() for process in started)
+            self.assertEqual(codes, [0, 1, 1, 1, 1, 1], [process.err for process in started])
+            with open("/proc/mounts", encoding="ascii") as mounts:
+                self.assertEqual(mounts.read().count(f" {self.dir} "), 1)
+            self.check("umount", self.dir)
+            self.wait_for_no_process()
+
+
 class Foreground(TakeOverTest):
     """Whoever started the daemon in the foreground starts the next one too."""
 
@@ -323,6 +373,12 @@ class Foreground(TakeOverTest):
         with self.assertRaises(OSError):
             os.pread(fd, 1, 0)
         self.check("umount", self.dir)
+
+    def test_without_a_keeper_a_replacement_says_why_not(self):
+        self.mount("mem:?size=1M")
+        self.refused(1, "cannot be taken over without its keeper: nobody listens .*keep=0.*umount",
+                     "mount", "--replace", "mem:?size=1M", self.dir)
+        os.pread(self.open(), 1, 0)
 
     def test_umount_ends_the_wait_for_another_daemon(self):
         daemon = self.mount("mem:?size=1M", "-o", "dax=never,keep=600s")
