@@ -26,7 +26,7 @@ bool IsGood(const absl::Status& status) {
 void CheckMount(const absl::StatusOr<oxmem::apps::MountSpec>& spec) {
   if (!IsGood(spec.status())) return;
   OXMEM_CHECK(!spec->sources.empty() && spec->sources.size() == spec->files.size());
-  OXMEM_CHECK(spec->threads >= 1);
+  OXMEM_CHECK(!spec->threads.has_value() || *spec->threads >= 1);
   OXMEM_CHECK(spec->stats_interval > Duration());
   OXMEM_CHECK(!spec->options.directory.empty());
   for (const oxmem::fs::MountFile& file : spec->files) {
