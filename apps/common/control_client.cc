@@ -122,6 +122,7 @@ absl::StatusOr<Json> ParseAnswer(const std::string& line) {
 
 std::vector<ProcessAnswer> AskAllProcesses(const std::string& command, Duration patience) {
   std::vector<ProcessAnswer> answers;
+  const absl::StatusOr<std::string> own = RuntimeDirectory();
   for (const std::string& directory : RuntimeDirectories()) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
@@ -129,7 +130,8 @@ std::vector<ProcessAnswer> AskAllProcesses(const std::string& command, Duration 
       const std::string path = entry.path().string();
       absl::StatusOr<Json> answer = AskProcess(path, command, patience);
       if (absl::IsUnavailable(answer.status())) {
-        unlink(path.c_str());
+        // What a dead process of ours left. In another user's place a name may be a way to anywhere.
+        if (own.ok() && directory == *own) unlink(path.c_str());
         continue;
       }
       answers.push_back({path, std::move(answer)});

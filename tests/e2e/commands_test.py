@@ -3,6 +3,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import unittest
 
 import oxmem_e2e
@@ -181,6 +182,25 @@ class Commands(E2eTest):
         self.assertIn("health           ok", self.check("info", source, space=self.client).out)
         self.check("bench", source, "--verify", "--op", "mixed", "-j", "2", "-c", "300", "--range",
                    "2M", space=self.client)
+
+
+class DeadSockets(E2eTest):
+    def test_only_those_in_the_own_place_are_taken_away(self):
+        elsewhere = self.path("elsewhere")
+        script = f"""
+            mount -t tmpfs tmpfs /run && mkdir -p /run/oxmem /run/user/1000 {elsewhere}
+            ln -s {elsewhere} /run/user/1000/oxmem
+            for place in /run/oxmem {elsewhere}; do
+              python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $place/x.sock
+            done
+            unset OXMEM_RUNTIME_DIR
+            {oxmem_e2e.OXMEM} stats || true
+            ls /run/oxmem {elsewhere}"""
+        done = subprocess.run(["unshare", "--mount", "bash", "-euc", script], capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        own, others = done.stdout.split("/run/oxmem:")[1].split(f"{elsewhere}:")
+        self.assertEqual((own.split(), others.split()), ([], ["x.sock"]))
 
 
 if __name__ == "__main__":
