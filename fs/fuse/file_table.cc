@@ -41,10 +41,7 @@ absl::StatusOr<std::unique_ptr<FileTable>> FileTable::Create(std::vector<File> f
   OXMEM_ASSIGN_OR_RETURN(auto store, AttributeStore::Create(files.size() + 1));
   const timespec now = ToTimespec(WallClockNs());
   for (std::size_t i = 0; i < store->size(); ++i) {
-    const mode_t all = i == 0 ? S_IFDIR | 0755 : S_IFREG | 0666;
-    mode_t mode = all & ~options.umask;
-    if (i != 0 && files[i - 1].read_only) mode &= ~mode_t{0222};
-    store->Set(i, {.mode = mode,
+    store->Set(i, {.mode = ModeOfNew(files, i, options.umask),
                    .uid = options.uid,
                    .gid = options.gid,
                    .accessed = now,
@@ -52,6 +49,25 @@ absl::StatusOr<std::unique_ptr<FileTable>> FileTable::Create(std::vector<File> f
                    .changed = now});
   }
   return std::make_unique<FileTable>(std::move(files), std::move(store));
+}
+
+mode_t FileTable::ModeOfNew(const std::vector<File>& files, std::size_t entry, mode_t umask) {
+  const mode_t all = entry == 0 ? S_IFDIR | 0755 : S_IFREG | 0666;
+  const bool read_only = entry != 0 && files[entry - 1].read_only;
+  return all & ~umask & ~mode_t{read_only ? 0222u : 0u};
+}
+
+void FileTable::ApplyOwners(uid_t uid, gid_t gid, mode_t umask, const MountOptions& options) {
+  const timespec now = ToTimespec(WallClockNs());
+  MutexLock lock(&mutex_);
+  for (std::size_t i = 0; i < store_->size(); ++i) {
+    AttributeStore::Attributes own = store_->Get(i);
+    if (uid != options.uid) own.uid = options.uid;
+    if (gid != options.gid) own.gid = options.gid;
+    if (umask != options.umask) own.mode = ModeOfNew(files_, i, options.umask);
+    own.changed = now;
+    store_->Set(i, own);
+  }
 }
 
 void FileTable::SetMode(std::size_t index, FileMode mode, std::string reason) {

@@ -82,6 +82,10 @@ class FileTable {
   // Whether the kernel has yet to learn that the inode is another one.
   bool stale(std::size_t index) const;
 
+  // Gives the root and all files the owner, the group and the mode of new ones, as far as `options`
+  // differ from these.
+  void ApplyOwners(uid_t uid, gid_t gid, mode_t umask, const MountOptions& options);
+
   const AttributeStore& attributes() const { return *store_; }
 
   static uint64_t InodeOf(std::size_t index) { return index + 2; }
@@ -105,6 +109,8 @@ class FileTable {
       std::size_t index, const std::string& health) const;
 
  private:
+  static mode_t ModeOfNew(const std::vector<File>& files, std::size_t entry, mode_t umask);
+
   bool LoseIf(std::size_t index, bool other, const MemoryFile& memory);
 
   std::vector<File> files_;

@@ -187,6 +187,7 @@ absl::Status FuseMount::Start() {
   }
   running_ = reactors_.size();
   if (taken_over_) AskAgain();
+  if (owners_changed_) ForgetAttributes();
   for (auto& reactor : reactors_) {
     threads_.emplace_back([this, own = reactor.get()] {
       own->Run();
@@ -195,7 +196,7 @@ absl::Status FuseMount::Start() {
       (void)!write(ended_fd_.get(), &one, sizeof one);
     });
   }
-  if (!taken_over_) RaiseReadAhead();
+  if (!taken_over_ || read_ahead_changed_) RaiseReadAhead();
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const FileTable::File& file = files_->file(i);
     if (files_->stale(i)) LookUpAgain(absl::StrCat(options_.directory, "/", file.name));

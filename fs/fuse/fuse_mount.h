@@ -32,8 +32,8 @@ class FuseMount {
 
   // Goes on with a mount that another process made and does not serve any more: files that are open
   // in it stay open, and what that process left unanswered is answered by this one. The options and
-  // files are those of the record (CheckTakeOver). Kept of `options` is only what the kernel does
-  // not know. On an error the mount is as it was.
+  // files are those of the record (CheckTakeOver). Owner, umask and read-ahead are applied if they
+  // are others than were asked for before. On an error the mount is as it was.
   static absl::StatusOr<std::unique_ptr<FuseMount>> TakeOver(
       MountOptions options, std::vector<MountFile> files,
       std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live);
@@ -90,6 +90,8 @@ class FuseMount {
   absl::Status WriteRecord(std::vector<std::byte> init_request);
   absl::Status Adopt(const MountRecord& record, std::vector<UniqueFd> fuse_fds);
   absl::Status AdoptModes(const MountRecord& record);
+  absl::Status ApplyOptions(const MountRecord& record);
+  void ForgetAttributes() const;
   void AskAgain();
   void RaiseReadAhead() const;
   // True if the reactors have ended by themselves, or do so in time.
@@ -108,6 +110,8 @@ class FuseMount {
   std::vector<UniqueFd> surplus_fds_;  // of a mount taken over from more reactors
   bool mounted_ = false;
   bool taken_over_ = false;
+  bool owners_changed_ = false;      // since the kernel asked
+  bool read_ahead_changed_ = false;  // or not told yet
   bool survives_its_server_ = false;
 };
 

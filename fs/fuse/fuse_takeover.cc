@@ -56,6 +56,10 @@ FileTable::File FileOf(const MountRecord::File& kept, const Volume& volume) {
 absl::Status FuseMount::WriteRecord(std::vector<std::byte> init_request) {
   MountRecord record{.directory = options_.directory,
                      .options = LastingOptions(options_),
+                     .uid = options_.uid,
+                     .gid = options_.gid,
+                     .umask = options_.umask,
+                     .read_ahead_bytes = options_.read_ahead_bytes,
                      .init_request = std::move(init_request),
                      .init_answer = reactors_[0]->init_answer(),
                      .files = {}};
@@ -142,6 +146,7 @@ absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> f
     surplus_fds_.push_back(std::move(fuse_fds[i]));
   }
   OXMEM_RETURN_IF_ERROR(AdoptModes(record));
+  OXMEM_RETURN_IF_ERROR(ApplyOptions(record));
   survives_its_server_ = reply.kernel_has_resend();
   taken_over_ = true;
   mounted_ = true;
@@ -160,6 +165,34 @@ absl::Status FuseMount::AdoptModes(const MountRecord& record) {
     reactors_[0]->CheckMemory(i);
   }
   return absl::OkStatus();
+}
+
+absl::Status FuseMount::ApplyOptions(const MountRecord& record) {
+  owners_changed_ =
+      record.uid != options_.uid || record.gid != options_.gid || record.umask != options_.umask;
+  read_ahead_changed_ = record.read_ahead_bytes != options_.read_ahead_bytes;
+  if (!owners_changed_ && !read_ahead_changed_) return absl::OkStatus();
+  OXMEM_RETURN_IF_ERROR(WriteRecord(record.init_request));
+  if (owners_changed_) files_->ApplyOwners(record.uid, record.gid, record.umask, options_);
+  return absl::OkStatus();
+}
+
+// The kernel keeps attributes until it is told.
+void FuseMount::ForgetAttributes() const {
+  struct Message {
+    fuse_out_header header;
+    fuse_notify_inval_inode_out inode;
+  };
+  for (uint64_t inode = FileTable::kRootInode; inode <= files_->size() + 1; ++inode) {
+    const Message message{
+        .header = {.len = sizeof message, .error = FUSE_NOTIFY_INVAL_INODE, .unique = 0},
+        .inode = {.ino = inode, .off = -1, .len = 0}};
+    // It does not know every inode.
+    if (write(reactors_[0]->fuse_fd(), &message, sizeof message) < 0 && errno != ENOENT) {
+      spdlog::warn("{}: the kernel may show the owners from before: {}", options_.directory,
+                   std::strerror(errno));
+    }
+  }
 }
 
 void FuseMount::AskAgain() {

@@ -17,7 +17,7 @@ namespace oxmem::fs {
 namespace {
 
 constexpr uint64_t kMagic = 0x6f786d656d4d4e54;  // "oxmemMNT"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr std::size_t kLongest = 1 << 20;
 
 class Encoder {
@@ -91,6 +91,10 @@ std::vector<std::byte> EncodeMountRecord(const MountRecord& record) {
   out.Number(kVersion);
   out.Text(record.directory);
   out.Text(record.options);
+  out.Number(record.uid);
+  out.Number(record.gid);
+  out.Number(record.umask);
+  out.Number(record.read_ahead_bytes);
   out.Bytes(record.init_request);
   out.Bytes(record.init_answer);
   out.Number(static_cast<uint32_t>(record.files.size()));
@@ -118,6 +122,10 @@ absl::StatusOr<MountRecord> DecodeMountRecord(std::span<const std::byte> bytes) 
   MountRecord record;
   record.directory = in.Text();
   record.options = in.Text();
+  record.uid = in.Number<uint32_t>();
+  record.gid = in.Number<uint32_t>();
+  record.umask = in.Number<uint32_t>();
+  record.read_ahead_bytes = in.Number<uint64_t>();
   record.init_request = in.Bytes();
   record.init_answer = in.Bytes();
   const auto count = in.Number<uint32_t>();

@@ -29,6 +29,11 @@ struct MountRecord {
 
   std::string directory;
   std::string options;  // those that a successor must have too, as text
+  // As they were asked for; those of a file may have been changed since.
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t umask = 0;
+  uint64_t read_ahead_bytes = 0;
   std::vector<std::byte> init_request;
   std::vector<std::byte> init_answer;
   std::vector<File> files;

@@ -225,6 +225,22 @@ class Replaced(TakeOverTest):
         os.pread(self.open(), 1, 0)
         self.check("stats", self.dir)
 
+    def test_other_owners_are_applied_and_others_stay(self):
+        self.check("mount", "mem:?size=1M", "-o", "uid=5,gid=6,umask=022", self.dir)
+
+        def owners(path):
+            status = os.stat(path)
+            return status.st_uid, status.st_gid, status.st_mode & 0o777
+        self.assertEqual(owners(self.data), (5, 6, 0o644))
+        self.check("mount", "--replace", "mem:?size=1M", "-o", "uid=7,gid=8,umask=077", self.dir)
+        self.assertEqual(owners(self.data), (7, 8, 0o600))
+        self.assertEqual(owners(self.dir), (7, 8, 0o700))
+        os.chown(self.data, 9, 9)
+        first = self.kill_daemon()
+        self.daemon(other_than=[first])
+        self.check("mount", "--replace", "mem:?size=1M", "-o", "uid=7,gid=10,umask=077", self.dir)
+        self.assertEqual(owners(self.data), (9, 10, 0o600))
+
     def test_a_successor_that_cannot_offer_its_figures_changes_nothing(self):
         self.check("mount", "mem:?size=1M", self.dir)
         first = self.daemon()

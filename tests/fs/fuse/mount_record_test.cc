@@ -13,6 +13,10 @@ MountRecord Some() {
   MountRecord record;
   record.directory = "/mnt/oxmem";
   record.options = "rw,dax=auto";
+  record.uid = 7;
+  record.gid = 8;
+  record.umask = 077;
+  record.read_ahead_bytes = uint64_t{1} << 33;
   record.init_request.assign(104, std::byte{7});
   record.init_answer.assign(64, std::byte{9});
   record.files.push_back({.name = "data",
