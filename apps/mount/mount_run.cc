@@ -363,6 +363,8 @@ ProcessFigures MountService::Figures() const {
   process.uptime = Now() - started_;
   process.resident_bytes = ResidentBytes();
   process.parts = MountFigures(*mount_, statistics_);
+  const bool kept = keeper_ != nullptr && keeper_->fd() >= 0;
+  process.parts.front().facts.emplace_back("keeper", kept ? "yes" : "no");
   return process;
 }
 

@@ -58,7 +58,8 @@ class MountStatistics(MountTest):
         self.assertGreaterEqual(whole["counters"]["requests"], 19)
         self.assertEqual(first["facts"]["dax"], "direct")
         self.assertEqual(first["facts"]["size_bytes"], str(1 << 20))
-        self.assertEqual(whole["facts"], {"files": "2", "threads": "2", "read_only": "no"})
+        self.assertEqual(whole["facts"], {"files": "2", "threads": "2", "read_only": "no",
+                                          "keeper": "no"})
         for latency, count in (("read_latency", 7), ("write_latency", 10)):
             self.assertEqual(first[latency]["count"], count)
             self.assertEqual(sum(n for _, n in first[latency]["buckets_ns"]), count)

@@ -168,12 +168,20 @@ class Killed(TakeOverTest):
                 self.assertEqual(os.stat(self.data).st_size, 1 << 20)
             self.check("umount", self.dir)
 
+    def kept(self):
+        return [part["facts"]["keeper"] for process in self.check("stats", "--json").json
+                for part in process["parts"] if part["kind"] == "mount"][0]
+
     def test_a_mount_without_a_keeper_serves_on(self):
         self.check("mount", "mem:?size=1M", "-o", "dax=never", self.dir)
         daemon = self.daemon()
+        self.assertEqual(self.kept(), "yes")
         for pid in self.processes():
             if pid != daemon:
                 os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 20
+        while self.kept() != "no":
+            self.assertLess(time.monotonic(), until)
         fd = self.open()
         os.pwrite(fd, b"x", 0)
         self.kill_daemon(daemon)
