@@ -130,7 +130,7 @@ std::vector<ProcessAnswer> AskAllProcesses(const std::string& command, Duration 
       const std::string path = entry.path().string();
       absl::StatusOr<Json> answer = AskProcess(path, command, patience);
       if (absl::IsUnavailable(answer.status())) {
-        // What a dead process of ours left. In another user's place a name may be a way to anywhere.
+        // What a dead process of ours left. In another user's place a name may lead anywhere.
         if (own.ok() && directory == *own) unlink(path.c_str());
         continue;
       }

@@ -30,8 +30,8 @@ class Traffic {
   }
   uint64_t resends() const { return initiator_.stats().resends.value(); }
 
-  // Requests, answers a moment later, a fifth of the frames lost, deadlines kept. Users leave some of
-  // the messages to the receive buffer.
+  // Requests, answers a moment later, a fifth of the frames lost, deadlines kept. Users leave some
+  // of the messages to the receive buffer.
   void Round(int requests) {
     for (int i = 0; i < requests; ++i) {
       initiator_.Enqueue(MakeA(OpcodeA::kGet, 10, 1, 0), {});
