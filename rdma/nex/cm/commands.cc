@@ -308,6 +308,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
     return 0;
   }
   id->destination = command.dst_addr;
+  id->awaits_route = true;
   SetGid(&id->destination, remote);
   const in_port_t port = id->source.sin6_port;
   id->source.sin6_family = static_cast<sa_family_t>(family);
@@ -325,6 +326,7 @@ int CmManager::ResolveRoute(const rdma_ucm_resolve_route& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
   if (id->destination.sin6_family == 0) return EINVAL;
+  id->awaits_route = false;
   Push(*id, kCmRouteResolved, 0, nullptr);
   return 0;
 }
@@ -340,7 +342,7 @@ int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
     answer.ibdev_index = kDeviceIndex;
     answer.port_num = 1;
   }
-  if (id->destination.sin6_family != 0) {
+  if (id->destination.sin6_family != 0 && !id->awaits_route) {
     // One path, as RoCE has it: programs take the peer's GID from here.
     ib_user_path_rec& path = answer.ib_route[0];
     answer.num_paths = 1;

@@ -91,6 +91,7 @@ class CmManager {
     std::uint32_t listener = 0;     // the identifier that a request arrived at
     sockaddr_in6 source{};
     sockaddr_in6 destination{};
+    bool awaits_route = false;  // there is no path before the program has asked for it
     bool reuse = false;
     std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};

@@ -1,6 +1,8 @@
 // Posting work requests.
 #include <errno.h>
 
+#include <cstring>
+
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
 
@@ -37,6 +39,14 @@ int PostOne(Qp* qp, const ibv_send_wr& wr, Instant now) {
   return qp->machine->Post(wr, binding, now);
 }
 
+// The program's word, which may be any number, read as one.
+bool IsKnown(const ibv_wr_opcode& opcode) {
+  std::uint32_t number = 0;
+  static_assert(sizeof number == sizeof opcode);
+  std::memcpy(&number, &opcode, sizeof number);
+  return number <= IBV_WR_DRIVER1;
+}
+
 bool MaySend(ibv_qp_state state) {
   return state == IBV_QPS_RTS || state == IBV_QPS_SQD || state == IBV_QPS_ERR ||
          state == IBV_QPS_SQE;
@@ -58,6 +68,11 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   const bool attached = qp->machine && qp->machine->attached();
   const Instant now = attached ? Instant() : Now();
   for (; wr != nullptr; wr = wr->next) {
+    if (!IsKnown(wr->opcode)) {
+      error = EINVAL;
+      SetBad(bad, wr);
+      break;
+    }
     if (qp->way.door != nullptr && engine.TryDirect(qp, *wr)) continue;
     error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
     if (error == 0) continue;
