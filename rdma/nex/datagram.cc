@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rdma/nex/program_memory.h"
+
 namespace oxmem::nex {
 namespace {
 
@@ -51,15 +53,6 @@ void WriteGrh(const DatagramHeader& header, std::size_t payload, std::byte* out)
   bytes[7] = 64;
   std::memcpy(bytes + 8, header.source_gid.data(), 16);
   std::memcpy(bytes + 24, header.destination_gid.data(), 16);
-}
-
-void CopyInto(const IoBatch& batch, std::span<const std::byte> bytes) {
-  std::size_t at = 0;
-  for (int i = 0; i < batch.piece_count && at < bytes.size(); ++i) {
-    const std::size_t piece = std::min(batch.pieces[i].iov_len, bytes.size() - at);
-    std::memcpy(batch.pieces[i].iov_base, bytes.data() + at, piece);
-    at += piece;
-  }
 }
 
 }  // namespace
@@ -163,9 +156,8 @@ void DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byt
   } else if (MapPayload(regions, payload, 0, kGrhBytes, &front) != MapResult::kOk ||
              MapPayload(regions, payload, kGrhBytes, bytes.size(), &rest) != MapResult::kOk) {
     wc.status = IBV_WC_LOC_PROT_ERR;
-  } else {
-    CopyInto(front, grh);
-    CopyInto(rest, bytes);
+  } else if (!CopyToProgram(front, grh) || !CopyToProgram(rest, bytes)) {
+    wc.status = IBV_WC_LOC_PROT_ERR;
   }
   front.Release();
   rest.Release();

@@ -1,5 +1,6 @@
 // Unreliable datagrams: address handles with and without a GID, and what a completion tells.
 #include <errno.h>
+#include <sys/mman.h>
 
 #include <cstring>
 
@@ -123,6 +124,28 @@ TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
   const auto done = Wait(cq_, 1);
   ASSERT_EQ(1u, done.size());
   EXPECT_EQ(kGrh + 9, done[0].byte_len);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, MemoryThatTheProgramGaveBackEndsTheReceiveAndNobodyElse) {
+  void* memory =
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
+  ASSERT_NE(MAP_FAILED, memory);
+  ibv_mr* region = ibv_reg_mr(pd_, memory, 4096, IBV_ACCESS_LOCAL_WRITE);
+  ASSERT_NE(nullptr, region);
+  const ibv_sge all{reinterpret_cast<std::uint64_t>(memory), 4096, region->lkey};
+  ASSERT_EQ(0, Receive(b_, 7, {all}));
+  ASSERT_EQ(0, munmap(memory, 4096));
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.send_flags = 0;
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+  ASSERT_EQ(0, Send(a_, wr, {Range(0, 6)}));
+  const auto done = Wait(cq_, 1);
+  ASSERT_EQ(1u, done.size());
+  EXPECT_EQ(IBV_WC_LOC_PROT_ERR, done[0].status);
+  EXPECT_EQ(0, ibv_dereg_mr(region));
   EXPECT_EQ(0, ibv_destroy_ah(ah));
 }
 
