@@ -271,7 +271,8 @@ bool Engine::Impl::IsMeant(const ParsedFrame& frame) {
   malformed_seen = true;
   malformed_number = frame.header.sequence;
   malformed_hash = hash;
-  if (traits->lone_acks) ack.RequestNak();
+  // Before the opening was answered nothing is sent; the peer says its answer again by itself.
+  if (answered && traits->lone_acks) ack.RequestNak();
   return false;
 }
 
