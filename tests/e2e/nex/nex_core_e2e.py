@@ -48,7 +48,9 @@ def endless(pair, server_command, client_command, kind="tcp"):
 def udpong(pair, address):
     text = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
                    ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
-    assert re.search(r"^custom +256 +200 ", text, re.M), text
+    # A datagram may be lost where the machine is busy; the program counts those that came back.
+    came = re.search(r"^custom +256 +(\d+) ", text, re.M)
+    assert came and 20 <= int(came[1]) <= 200, text
 
 
 QPERF = {
