@@ -25,14 +25,10 @@ int QueuePair::Post(const ibv_send_wr& wr, const BindWork* bind, Instant now) {
   if (const int error = requester_.Post(wr, bind); error != 0) return error;
   if (failed_) {
     requester_.Flush();
+  } else if (gone_ && !identity_.reliable) {
+    requester_.CompleteUnreliable();
   } else if (gone_) {
-    // The stream is lost: what is posted now can never be answered.
-    if (identity_.reliable) {
-      requester_.FailOldest(IBV_WC_RETRY_EXC_ERR);
-      SelfFail();
-    } else {
-      requester_.CompleteUnreliable();
-    }
+    AwaitLoss(now);
   } else if (!attached_ && peer_deadline_.is_never() && !requester_.idle() &&
              parameters_.peer_timeout.nanoseconds() > 0) {
     peer_deadline_ = now + parameters_.peer_timeout;
@@ -76,7 +72,13 @@ void QueuePair::Attach() {
   responder_.OnAttached();
 }
 
-void QueuePair::Detach(Instant) {
+void QueuePair::AwaitLoss(Instant now) {
+  if (!peer_deadline_.is_never() || requester_.idle()) return;
+  const bool patient = parameters_.peer_timeout <= Duration();
+  peer_deadline_ = now + std::min(patient ? kLongestLoss : parameters_.peer_timeout, kLongestLoss);
+}
+
+void QueuePair::Detach(Instant now) {
   if (!attached_) return;
   attached_ = false;
   gone_ = true;
@@ -87,8 +89,8 @@ void QueuePair::Detach(Instant) {
   if (!identity_.reliable) {
     requester_.CompleteUnreliable();
     if (requester_.failed()) SelfFail();
-  } else if (requester_.FailOldest(IBV_WC_RETRY_EXC_ERR)) {
-    SelfFail();
+  } else {
+    AwaitLoss(now);
   }
 }
 
@@ -236,7 +238,7 @@ void QueuePair::OnWritten(std::size_t bytes) {
 
 Instant QueuePair::deadline() const {
   if (failed_) return Instant::Never();
-  return std::min(peer_deadline_, requester_.deadline());
+  return gone_ ? peer_deadline_ : std::min(peer_deadline_, requester_.deadline());
 }
 
 void QueuePair::OnDeadline(Instant now) {
@@ -250,7 +252,7 @@ void QueuePair::OnDeadline(Instant now) {
     }
     return;
   }
-  if (requester_.OnDeadline(now) == Verdict::kFailed) SelfFail();
+  if (!gone_ && requester_.OnDeadline(now) == Verdict::kFailed) SelfFail();
 }
 
 }  // namespace oxmem::nex

@@ -52,7 +52,10 @@ class QueuePair {
   void Fail();                                           // the verbs state became ERR: flush
   void Reset();
 
-  // Stream side. Greetings are done before Attach.
+  // Stream side. Greetings are done before Attach. What is unanswered when the stream ends fails
+  // when its retries would have run out, or after kLongestLoss: a device does not know at once
+  // either, and the answers that other queue pairs have got meanwhile are completed before that.
+  static constexpr Duration kLongestLoss = Duration::Milliseconds(100);
   void Attach();
   void Detach(Instant now);
   bool attached() const { return attached_; }
@@ -96,7 +99,6 @@ class QueuePair {
   Duration peer_timeout() const { return parameters_.peer_timeout; }
   bool drained() const { return requester_.idle() && out_.empty(); }
   bool waits_for_receive() const { return responder_.waits_for_receive(); }
-  bool wants_peer() const { return !attached_ && !failed_ && requester_.waits_for_peer(); }
 
  private:
   enum class Sink : std::uint8_t { kHeader, kRequest, kResponse, kDrain };
@@ -106,6 +108,7 @@ class QueuePair {
   bool PayloadDone();
   bool PlacePayload(std::span<const std::byte> bytes);
   void SelfFail();
+  void AwaitLoss(Instant now);
   void StageFrames(bool acknowledge);
 
   const QpIdentity identity_;

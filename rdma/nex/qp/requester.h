@@ -72,8 +72,6 @@ class Requester {
   bool failed() const { return failed_; }
   bool idle() const { return ring_.empty(); }
   bool sent_all() const { return cursor_ == ring_.tail(); }
-  // A reliable request waits for an answer or for a connection.
-  bool waits_for_peer() const { return !ring_.empty() && identity_.reliable; }
   void CompleteUnreliable();  // the peer is gone and nobody will know
 
  private:

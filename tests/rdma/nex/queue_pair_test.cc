@@ -277,6 +277,7 @@ TEST_P(QueuePairSim, APeerThatDiesIsReportedOnceAndTheRestIsFlushedInOrder) {
     ASSERT_EQ(0, loop_.Send(0, Wr(i, IBV_WR_SEND, 0), {loop_.Local(0, 0, 8)}));
   }
   loop_.Cut(0);
+  loop_.AdvanceTo(a_.qp->deadline());
   ASSERT_EQ(5u, a_.done.size());
   for (std::uint64_t i = 0; i < 5; ++i) {
     EXPECT_EQ(i, a_.done[i].wc.wr_id);
@@ -288,9 +289,39 @@ TEST_P(QueuePairSim, APeerThatDiesIsReportedOnceAndTheRestIsFlushedInOrder) {
 TEST_P(QueuePairSim, AnIdlePeerThatDiesIsNoticedByTheNextRequest) {
   loop_.Cut(0);
   EXPECT_TRUE(a_.done.empty());
+  EXPECT_TRUE(a_.qp->deadline().is_never());
   ASSERT_EQ(0, loop_.Send(0, Wr(1, IBV_WR_SEND), {loop_.Local(0, 0, 8)}));
+  loop_.AdvanceTo(a_.qp->deadline());
   ASSERT_EQ(1u, a_.done.size());
   EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, a_.done[0].wc.status);
+}
+
+// A program that is done when it has so many answers leaves the rest unanswered, and its peer must
+// hear of the answers first (ibv_srq_pingpong: 16 queue pairs, one of which ends before another's
+// last answer is read).
+TEST_P(QueuePairSim, ALostStreamIsNoFailureBeforeTheRetriesOfADeviceHadRunOut) {
+  const Duration longest = QueuePair::kLongestLoss;
+  const Duration brief = Duration::Milliseconds(3);
+  for (const auto& [timeout, wait] :
+       {std::pair(brief, brief), std::pair(Duration::Seconds(1), longest),
+        std::pair(Duration(), longest)}) {
+    auto parameters = Loop::DefaultParameters();
+    parameters.peer_timeout = timeout;
+    Loop loop(GetParam(), IBV_QPT_RC, parameters);
+    QueuePair& qp = *loop.sides[0].qp;
+    ASSERT_EQ(0, loop.Send(0, Wr(1, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+    loop.Run();
+    loop.Cut(0);
+    ASSERT_EQ(0, loop.Send(0, Wr(2, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+    EXPECT_EQ(loop.now + wait, qp.deadline());
+    loop.AdvanceTo(loop.now + wait - Duration::Nanoseconds(1));
+    EXPECT_TRUE(loop.sides[0].done.empty());
+    EXPECT_FALSE(qp.TakeSelfFailed());
+    loop.AdvanceTo(qp.deadline());
+    ASSERT_EQ(2u, loop.sides[0].done.size());
+    EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, loop.sides[0].done[0].wc.status);
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, loop.sides[0].done[1].wc.status);
+  }
 }
 
 TEST_P(QueuePairSim, DeregisteredMemoryIsNeverTouchedAgain) {
