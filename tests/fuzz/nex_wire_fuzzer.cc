@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "rdma/nex/cm/dialogue.h"
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/datagram.h"
 #include "rdma/nex/handshake.h"
@@ -135,6 +136,53 @@ void Greet(std::span<const std::byte> bytes) {
   }
 }
 
+// Both sides of a connection of the connection manager that hear anything at all, from a peer that
+// is where it says, at any time, with a program that does anything at all. The first byte of each
+// step says what happens, the others are a message.
+void Converse(std::span<const std::byte> bytes, bool accepting, CmService service) {
+  using State = CmDialogue::State;
+  CmDialogue dialogue;
+  if (accepting) {
+    dialogue.SetAccepting(service);
+  } else {
+    dialogue.SetService(service);
+    if (!dialogue.Connect()) std::abort();
+    dialogue.OnConnected(Instant());
+  }
+  bool asked = !accepting, answered = false, over = false;
+  Instant now;
+  while (!bytes.empty()) {
+    const auto step = static_cast<std::uint8_t>(bytes.front());
+    bytes = bytes.subspan(1);
+    now = now + Duration::Seconds(step >> 3);
+    CmNews news = dialogue.OnDeadline(now);
+    if (step % 8 == 0 && dialogue.Accept(now) && !asked) std::abort();
+    if (step % 8 == 1 && dialogue.Reject() && !asked) std::abort();
+    if (step % 8 == 2) (void)dialogue.Disconnect();
+    if (step % 8 == 3) news = dialogue.OnEnd();
+    if (step % 8 > 3) {
+      CmMessage message;
+      message.type = static_cast<CmMessageType>(1 + step % 5);
+      message.service = step % 64 == 63 ? CmService::kXrc : service;
+      std::array<std::byte, kCmMessageBytes> wire;
+      EncodeCm(message, wire);
+      const std::size_t take = std::min<std::size_t>(bytes.size(), step % 16 == 15 ? 24 : 0);
+      std::copy_n(bytes.begin(), take, wire.begin());
+      bytes = bytes.subspan(take);
+      const auto decoded = DecodeCm(wire);
+      if (decoded && news == CmNews::kNothing) news = dialogue.OnMessage(*decoded, {}, now);
+      if (!decoded && news == CmNews::kNothing) news = dialogue.OnEnd();
+    }
+    if (news != CmNews::kNothing && over) std::abort();
+    if (news == CmNews::kRequest && (asked || !accepting)) std::abort();
+    if (news != CmNews::kNothing && news != CmNews::kRequest && !asked) std::abort();
+    if (news == CmNews::kResponse && (answered || accepting)) std::abort();
+    asked = asked || news == CmNews::kRequest;
+    answered = answered || news == CmNews::kResponse;
+    over = dialogue.state() == State::kDone;
+  }
+}
+
 }  // namespace
 }  // namespace oxmem::nex
 
@@ -149,5 +197,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Stream(bytes, false);
   Packet(bytes);
   Greet(bytes);
+  for (const CmService service : {CmService::kReliable, CmService::kDatagram}) {
+    Converse(bytes, true, service);
+    Converse(bytes, false, service);
+  }
   return 0;
 }

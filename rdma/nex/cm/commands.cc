@@ -2,6 +2,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <infiniband/verbs.h>
+#include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -216,30 +217,31 @@ int CmManager::CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create
       return EINVAL;
   }
   auto id = std::make_unique<Id>();
-  id->handle = next_handle_++;
+  id->handle = NewHandle();
   id->uid = command.uid;
   id->file = file;
-  id->service = ServiceOf(command);
+  id->space = command.ps;
+  id->dialogue.SetService(ServiceOf(command));
   Write(command.response, rdma_ucm_create_id_resp{id->handle});
   ids_[id->handle] = std::move(id);
   return 0;
 }
 
-void CmManager::DropUnannounced(std::uint32_t listener) {
-  // Requests that the program has not seen yet go with their listener.
-  std::erase_if(ids_, [&](const auto& entry) {
-    return entry.second->listener == listener && entry.second->uid == 0 &&
-           (entry.second->state == State::kIdle || entry.second->state == State::kRequestReceived);
-  });
-}
-
 int CmManager::DestroyId(const rdma_ucm_destroy_id& command) {
   Id* id = Find(command.id);
-  if (id == nullptr) return ENOENT;
-  if (id->state == State::kConnected) Send(*id, CmMessageType::kDisconnect, nullptr);
-  if (id->state == State::kRequestReceived) Send(*id, CmMessageType::kReject, nullptr);
-  if (id->state == State::kListening) DropUnannounced(id->handle);
+  if (id == nullptr || !id->taken) return ENOENT;
   const std::uint32_t handle = id->handle;
+  if (id->state() == State::kConnected) Send(*id, CmMessageType::kDisconnect, nullptr);
+  if (id->dialogue.Reject()) Send(*id, CmMessageType::kReject, nullptr);
+  // Requests that the program has not seen yet go with their listener.
+  std::vector<Id*> waiting;
+  for (const auto& [number, other] : ids_) {
+    if (other->listener == handle && !other->taken) waiting.push_back(other.get());
+  }
+  for (Id* other : waiting) {
+    if (other->dialogue.Reject()) Send(*other, CmMessageType::kReject, nullptr);
+    Withdraw(*other);
+  }
   id->file->events.Remove([handle](const Event& event) { return event.account == handle; });
   Write(command.response, rdma_ucm_destroy_id_resp{id->reported});
   CloseSockets(*id);
@@ -261,24 +263,32 @@ int CmManager::BindSocket(Id& id, const Gid& gid, std::uint16_t* port) {
   return 0;
 }
 
+int CmManager::BindSockets(Id& id, const Gid& gid, std::uint16_t* port) {
+  for (const LocalAddress& address : Library::Get()->config().addresses) {
+    if (!IsAny(gid) && address.gid != gid) continue;
+    if (const int error = BindSocket(id, address.gid, port); error != 0) {
+      id.sockets.clear();
+      return error;
+    }
+  }
+  return 0;
+}
+
 int CmManager::BindIp(const rdma_ucm_bind_ip& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
   if (command.addr.sin6_family != AF_INET && command.addr.sin6_family != AF_INET6) {
     return EAFNOSUPPORT;
   }
-  if (id->state != State::kIdle || !id->sockets.empty()) return EINVAL;
+  if (id->state() != State::kIdle || id->source.sin6_family != 0) return EINVAL;
   const Gid gid = GidOf(command.addr);
   if (!IsAny(gid) && !IsConfigured(gid)) return ENODEV;
   std::uint16_t port = ntohs(command.addr.sin6_port);
-  const auto& addresses = Library::Get()->config().addresses;
-  for (const LocalAddress& address : addresses) {
-    if (!IsAny(gid) && address.gid != gid) continue;
-    if (const int error = BindSocket(*id, address.gid, &port); error != 0) {
-      id->sockets.clear();
-      return error;
-    }
-  }
+  const int error = BindSockets(*id, gid, &port);
+  // The UDP port space is another one: a TCP port is needed there only to listen, and rsockets use
+  // numbers that they got for UDP sockets.
+  const bool later = error == EADDRINUSE && id->datagram() && port != 0;
+  if (error != 0 && !later) return error;
   id->source = command.addr;
   SetPort(&id->source, port);
   return 0;
@@ -363,14 +373,22 @@ int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
 int CmManager::Connect(const rdma_ucm_connect& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->state != State::kIdle || id->destination.sin6_family == 0) return EINVAL;
-  id->own = command.conn_param;
-  const Gid local = GidOf(id->source);
+  if (id->state() != State::kIdle || id->destination.sin6_family == 0) return EINVAL;
+  const bool behind_address = id->space != RDMA_PS_IB;
+  if (command.conn_param.private_data_len + (behind_address ? kCmAddressBytes : 0) >
+      MaxPrivateBytes(CmMessageType::kRequest, id->dialogue.service())) {
+    return EINVAL;
+  }
+  // One of the addresses that it is bound to, if there are several, is that of the route.
+  const bool several = id->sockets.size() > 1;
+  if (several) CloseSockets(*id);
   if (id->sockets.empty()) {
-    std::uint16_t port = 0;
-    if (const int error = BindSocket(*id, local, &port); error != 0) return error;
+    std::uint16_t port = several ? ntohs(id->source.sin6_port) : std::uint16_t{0};
+    if (const int error = BindSocket(*id, GidOf(id->source), &port); error != 0) return error;
     SetPort(&id->source, port);
   }
+  id->own = command.conn_param;
+  id->dialogue.Connect();
   return StartConnect(*id);
 }
 
@@ -379,11 +397,10 @@ int CmManager::StartConnect(Id& id) {
   const int fd = id.sockets[0].get();
   if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) {
     const int error = errno;
-    id.state = State::kDone;
+    id.dialogue.OnEnd();
     Push(id, kCmUnreachable, -error, nullptr);
     return 0;
   }
-  id.state = State::kConnecting;
   Watch(id, fd, EPOLLOUT);
   return 0;
 }
@@ -391,72 +408,77 @@ int CmManager::StartConnect(Id& id) {
 int CmManager::Listen(const rdma_ucm_listen& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->state != State::kIdle) return EINVAL;
+  if (id->state() != State::kIdle) return EINVAL;
   if (id->sockets.empty()) {
-    std::uint16_t port = 0;
-    for (const LocalAddress& address : Library::Get()->config().addresses) {
-      if (const int error = BindSocket(*id, address.gid, &port); error != 0) return error;
-    }
-    id->source.sin6_family = AF_INET6;
+    std::uint16_t port = ntohs(id->source.sin6_port);
+    if (const int error = BindSockets(*id, GidOf(id->source), &port); error != 0) return error;
+    if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET6;
     SetPort(&id->source, port);
   }
-  const int backlog = command.backlog == 0 ? 1024 : static_cast<int>(command.backlog);
+  // As the kernel has it, more than this means this.
+  constexpr int kMaxBacklog = 1024;
+  const int backlog =
+      command.backlog > 0 && command.backlog < kMaxBacklog ? command.backlog : kMaxBacklog;
   for (const UniqueFd& fd : id->sockets) {
     if (listen(fd.get(), backlog) != 0) return errno;
   }
-  id->state = State::kListening;
+  id->backlog = static_cast<std::size_t>(backlog);
+  id->dialogue.Listen();
   for (const UniqueFd& fd : id->sockets) Watch(*id, fd.get(), EPOLLIN);
   return 0;
 }
 
 int CmManager::Accept(const rdma_ucm_accept& command) {
   Id* id = Find(command.id);
-  if (id == nullptr) return ENOENT;
+  if (id == nullptr || !id->taken) return ENOENT;
   if (command.conn_param.valid == 0) {
-    if (id->state != State::kReplyReceived) return EINVAL;
-    id->state = State::kConnected;
+    if (id->state() != State::kReplyReceived) return EINVAL;
+    id->dialogue.Accept(Now());
     Send(*id, CmMessageType::kReadyToUse, nullptr);
     return 0;
   }
+  if (command.conn_param.private_data_len >
+      MaxPrivateBytes(CmMessageType::kReply, id->dialogue.service())) {
+    return EINVAL;
+  }
   id->uid = command.uid;
-  if (id->state == State::kDone) {
+  if (id->state() == State::kDone) {
     // The peer has gone meanwhile; that is what the program learns next.
     Push(*id, kCmUnreachable, -ETIMEDOUT, nullptr);
     return 0;
   }
-  if (id->state != State::kRequestReceived) return EINVAL;
+  if (id->state() != State::kRequestReceived) return EINVAL;
   id->own = command.conn_param;
   if (id->datagram() && id->own.qkey == 0) id->own.qkey = kCmQueueKey;
-  id->state = id->datagram() ? State::kConnected : State::kReplySent;
+  id->dialogue.Accept(Now());
   Send(*id, CmMessageType::kReply, &id->own);
   return 0;
 }
 
 int CmManager::Reject(const rdma_ucm_reject& command) {
   Id* id = Find(command.id);
-  if (id == nullptr) return ENOENT;
-  if (id->state != State::kRequestReceived && id->state != State::kReplyReceived &&
-      id->state != State::kDone) {
+  if (id == nullptr || !id->taken) return ENOENT;
+  if (command.private_data_len >
+      MaxPrivateBytes(CmMessageType::kReject, id->dialogue.service())) {
     return EINVAL;
   }
+  if (!id->dialogue.Reject()) return id->state() == State::kDone ? 0 : EINVAL;
   rdma_ucm_conn_param parameters{};
   parameters.private_data_len = command.private_data_len;
   std::memcpy(parameters.private_data, command.private_data, sizeof parameters.private_data);
   Send(*id, CmMessageType::kReject, &parameters);
-  id->state = State::kDone;
   return 0;
 }
 
 int CmManager::Disconnect(const rdma_ucm_disconnect& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->state == State::kConnected || id->state == State::kReplySent) {
+  if (id->dialogue.Disconnect()) {
     Send(*id, CmMessageType::kDisconnect, nullptr);
-    id->state = State::kDone;
     if (!id->datagram()) Push(*id, kCmDisconnected, 0, nullptr);
     return 0;
   }
-  return id->state == State::kDone ? 0 : EINVAL;
+  return id->state() == State::kDone ? 0 : EINVAL;
 }
 
 int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_size) {
@@ -468,10 +490,10 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
   a.port_num = 1;
   a.path_mtu = IBV_MTU_4096;
   a.qp_attr_mask = IBV_QP_STATE;
-  const bool active = id->listener == 0;
+  const bool active = !id->dialogue.accepting();
   // The connecting side of XRC only sends, the accepting side only receives.
-  const bool xrc = id->service == CmService::kXrc;
-  const bool reliable = xrc || id->service == CmService::kReliable;
+  const bool xrc = id->dialogue.service() == CmService::kXrc;
+  const bool reliable = xrc || id->dialogue.service() == CmService::kReliable;
   const bool requests = reliable && !(xrc && !active);
   const bool responds = reliable && !(xrc && active);
   switch (command.qp_state) {
@@ -535,7 +557,7 @@ int CmManager::Join(std::uint32_t handle, std::uint64_t uid, std::uint64_t respo
   if (!id->datagram()) return EINVAL;
   if (address.sin6_family != AF_INET && address.sin6_family != AF_INET6) return EAFNOSUPPORT;
   Group group;
-  group.handle = next_handle_++;
+  group.handle = NewHandle();
   group.uid = uid;
   id->groups.push_back(group);
   Write(response, rdma_ucm_create_id_resp{group.handle});
@@ -574,6 +596,9 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
     return true;
   });
   id->file = file;
+  for (const auto& [handle, other] : ids_) {
+    if (other->listener == id->handle && !other->taken) other->file = file;
+  }
   for (const Event& event : moving) file->events.Push(event);
   Write(command.response, rdma_ucm_migrate_resp{id->reported});
   return 0;
@@ -581,17 +606,36 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
 
 int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
                         std::size_t out_size) {
-  Event event;
-  if (!file->events.Pop(&event)) return errno;
-  const std::lock_guard lock(mutex_);
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      Event event;
+      if (file->events.TryPop(&event)) {
+        Take(event);
+        Write(command.response, event.body, out_size);
+        return 0;
+      }
+    }
+    if (!file->events.waits()) return EAGAIN;
+    pollfd readable{file->events.fd(), POLLIN, 0};
+    if (poll(&readable, 1, -1) < 0) return errno;
+  }
+}
+
+void CmManager::Take(const Event& event) {
+  if (Id* id = Find(event.account); id != nullptr) {
+    ++id->reported;
+    if (event.body.event != kCmConnectRequest) return;
+    if (Id* fresh = Find(event.body.id); fresh != nullptr) fresh->taken = true;
+    if (id->untaken > 0) --id->untaken;
+    Resume(*id);
+    return;
+  }
   for (auto& [handle, id] : ids_) {
-    if (handle == event.account) ++id->reported;
     for (Group& group : id->groups) {
       if (group.handle == event.account) ++group.reported;
     }
   }
-  Write(command.response, event.body, out_size);
-  return 0;
 }
 
 }  // namespace oxmem::nex

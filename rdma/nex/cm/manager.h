@@ -14,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "rdma/nex/cm/dialogue.h"
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/config.h"
 #include "rdma/nex/event_queue.h"
@@ -64,17 +65,7 @@ class CmManager {
   struct File {
     EventQueue<Event> events;
   };
-  enum class State : std::uint8_t {
-    kIdle,
-    kListening,
-    kConnecting,  // the TCP connection is being made
-    kRequestSent,
-    kRequestReceived,
-    kReplySent,
-    kReplyReceived,
-    kConnected,
-    kDone,
-  };
+  using State = CmDialogue::State;
   struct Group {
     std::uint32_t handle = 0;
     std::uint64_t uid = 0;
@@ -84,11 +75,18 @@ class CmManager {
     std::uint32_t handle = 0;
     std::uint64_t uid = 0;
     std::shared_ptr<File> file;
-    CmService service = CmService::kReliable;
-    bool datagram() const { return service == CmService::kDatagram; }
-    State state = State::kIdle;
+    std::uint16_t space = RDMA_PS_TCP;
+    CmDialogue dialogue;
+    bool datagram() const { return dialogue.datagram(); }
+    State state() const { return dialogue.state(); }
     std::vector<UniqueFd> sockets;  // listening: one for each address; otherwise at most one
     std::uint32_t listener = 0;     // the identifier that a request arrived at
+    bool taken = true;              // the program knows of it
+    std::size_t backlog = 0;        // of a listener: so many that the program has not taken,
+    std::size_t untaken = 0;        // and how many there are
+    Instant resume_at = Instant::Never();  // of a listener that accepts nothing for a moment
+    bool paused = false;
+    CmEnds ends;
     sockaddr_in6 source{};
     sockaddr_in6 destination{};
     bool awaits_route = false;  // there is no path before the program has asked for it
@@ -110,19 +108,25 @@ class CmManager {
   void Run();
   void OnReady(std::uint32_t handle, int fd);
   void OnAccept(Id& listener, int fd);
-  void OnMessage(Id& id, const CmMessage& message);
   void OnRequest(Id& id, const CmMessage& message);
-  void OnClosed(Id& id);
+  // Tells the program, and closes what is over; `id` may be gone afterwards.
+  void Tell(Id& id, CmNews news, const CmMessage* message);
+  void Withdraw(Id& id);  // a request that the program has not taken: it and its event go
   int StartConnect(Id& id);
   void FinishConnect(Id& id);
-  int RetryRefused();  // milliseconds until the next one, or -1
+  void OnConnectFailed(Id& id, int error);
+  void FindEnds(Id& id);
+  int RunTimers();  // milliseconds until the next one, or -1
+  void Retry(Id& id);
+  void Pause(Id& listener, Instant until);
+  void Resume(Id& listener);
   // Of the connections that have not made their request: those that took too long, and with
   // `crowded` the oldest as well if it had time enough. False: crowded, and none was dropped.
   bool DropSilent(Instant now, bool crowded);
   void Watch(const Id& id, int fd, std::uint32_t events);
   void Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* parameters);
   void CloseSockets(Id& id);
-  void DropUnannounced(std::uint32_t listener);
+  std::uint32_t NewHandle();
 
   Event MakeEvent(const Id& id, std::uint32_t type, int status) const;
   void Push(Id& id, std::uint32_t type, int status, const rdma_ucm_conn_param* parameters);
@@ -153,7 +157,9 @@ class CmManager {
   int Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr<File>& file);
   int GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
                std::size_t out_size);
+  void Take(const Event& event);  // the program has it
   int BindSocket(Id& id, const Gid& gid, std::uint16_t* port);
+  int BindSockets(Id& id, const Gid& gid, std::uint16_t* port);
 
   mutable std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;

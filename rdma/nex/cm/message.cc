@@ -10,6 +10,22 @@ namespace {
 constexpr std::uint32_t kCmMagic = 0x6e657863;  // "nexc"
 }  // namespace
 
+std::size_t MaxPrivateBytes(CmMessageType type, CmService service) {
+  const bool datagram = service == CmService::kDatagram;
+  switch (type) {
+    case CmMessageType::kRequest:
+      return datagram ? 216 : 92;
+    case CmMessageType::kReply:
+      return datagram ? 136 : 196;
+    case CmMessageType::kReject:
+      return datagram ? 136 : 148;
+    case CmMessageType::kReadyToUse:
+    case CmMessageType::kDisconnect:
+      return 0;
+  }
+  return 0;
+}
+
 void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out) {
   ByteWriter writer(out);
   writer.WriteBigEndian(kCmMagic);
@@ -56,6 +72,11 @@ std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in
   message.rnr_retry_count = u8();
   message.private_length = u8();
   if (u8() != 0 || message.qpn > 0xffffff) return std::nullopt;
+  if (message.srq > 1 || message.flow_control > 1) return std::nullopt;
+  if (message.retry_count > kCmMaxRetries || message.rnr_retry_count > kCmMaxRetries) {
+    return std::nullopt;
+  }
+  if (message.private_length > MaxPrivateBytes(message.type, message.service)) return std::nullopt;
   std::memcpy(message.source.data(), reader.ReadBytes(16)->data(), 16);
   std::memcpy(message.destination.data(), reader.ReadBytes(16)->data(), 16);
   message.source_port = u16();

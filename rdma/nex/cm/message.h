@@ -46,6 +46,12 @@ struct CmMessage {
   friend bool operator==(const CmMessage&, const CmMessage&) = default;
 };
 
+// So much private data fits into a message of a device, behind the 36 bytes that the kernel's
+// connection manager puts before that of a request in the TCP and UDP port spaces.
+std::size_t MaxPrivateBytes(CmMessageType type, CmService service);
+inline constexpr std::size_t kCmAddressBytes = 36;
+inline constexpr std::uint8_t kCmMaxRetries = 7;
+
 void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out);
 std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in);
 

@@ -6,12 +6,15 @@ usage: nex_core_e2e.py NEXRUN CASE
 
 Exits as nex_e2e.py does.
 """
+import collections
 import os
+import random
 import re
 import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -209,9 +212,80 @@ def ipv6_namespaces(pair):
             subprocess.run(["ip", "netns", "del", space], check=False)
 
 
+class HostileCrowd:
+    """Peers that say to a port of the connection manager what they want, for as long as they may."""
+
+    def __init__(self, address, port, seed):
+        self.target = (address, port)
+        self.random = random.Random(seed)
+        self.kept = collections.deque(maxlen=400)  # they stay, silent or half-way
+
+    def message(self, connection):
+        """A request that is right but for one bit of what is checked. (One that is right makes rping's
+        server exit, on every device, when its maker goes.)"""
+        own, peer = connection.getsockname(), connection.getpeername()
+        gid = lambda address: bytes(10) + b"\xff\xff" + socket.inet_aton(address)
+        text = bytearray(b"nexc\0\2\1\0" + struct.pack(">II", 0x123, 0) + bytes(8) + gid(own[0]) + gid(peer[0]) +
+                         struct.pack(">HH", own[1], peer[1]) + bytes(260))
+        text[self.random.choice((*range(8), *range(23, 64)))] ^= 1 << self.random.randrange(8)
+        return bytes(text)
+
+    def act(self):
+        connection = socket.socket()
+        connection.settimeout(0.3)
+        try:
+            connection.connect(self.target)
+            text = self.random.choice((self.message(connection), self.random.randbytes(self.random.randrange(700))))
+            connection.sendall(text[:self.random.choice((1, 7, 319, 320, 700))])
+        except OSError:
+            pass  # there is no room just now, or it was closed: as it should be
+        if self.random.random() < 0.3:
+            self.kept.append(connection)
+        else:
+            connection.close()
+
+    def close(self):
+        for connection in self.kept:
+            connection.close()
+
+
+def resources(process):
+    """Open descriptors and resident KiB of a process."""
+    with open(f"/proc/{process.pid}/status") as status:
+        resident = re.search(r"^VmRSS:\s+(\d+)", status.read(), re.M)
+    return len(os.listdir(f"/proc/{process.pid}/fd")), int(resident[1])
+
+
+def hostile_crowd(pair):
+    """A server of librdmacm that anybody may talk to goes on, and so do its clients."""
+    server = pair.start(["rping", "-s", "-P", "-a", "127.0.0.1", "-p", str(pair.port)])
+    crowd = HostileCrowd("127.0.0.1", pair.port, seed=7)
+    try:
+        assert pair.wait_for_listener(server, pair.port), "the server does not listen"
+        used = []
+        for _ in range(8):
+            for _ in range(250):
+                crowd.act()
+            assert server.poll() is None, "the server ended: " + server.communicate()[0]
+            client = pair.start(["rping", "-c", "-v", "-V", "-a", "127.0.0.1", "-p", str(pair.port), "-C", "3"])
+            text = client.communicate(timeout=TIMEOUT_S)[0]
+            assert nex_e2e.rping_ended_well(client.returncode, text), f"{client.returncode}: {text}"
+            assert text.count("ping data: rdma-ping") == 3, text
+            assert server.poll() is None, "the server ended: " + server.communicate()[0]
+            used.append(resources(server))
+        crowd.close()
+        descriptors, resident = zip(*used)
+        # 128 may be silent; the program itself keeps some for each good client for a while.
+        assert max(descriptors) < 128 + 100, used
+        assert resident[-1] < resident[2] + 4096, used
+    finally:
+        server.kill()
+        server.communicate(timeout=TIMEOUT_S)
+
+
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
-for function in (ipv6_namespaces, many_processes, secret, setuid_program, taken_range):
+for function in (hostile_crowd, ipv6_namespaces, many_processes, secret, setuid_program, taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "127.0.0.1")
 # The server of rdma-core 44 ends with a signal only.

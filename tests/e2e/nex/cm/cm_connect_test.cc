@@ -1,0 +1,103 @@
+// What programs do with the connection manager beyond what the distribution's programs do.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include "tests/e2e/nex/cm/cm_fixture.h"
+
+namespace oxmem::nex {
+namespace {
+
+using CmConnect = CmTest;
+
+TEST_F(CmConnect, ARequestThatWasTakenOutlivesItsListener) {
+  rdma_cm_id* client = NewClient(true);
+  rdma_conn_param parameters{};
+  ASSERT_EQ(0, rdma_connect(client, &parameters));
+  CmSeen request;
+  ASSERT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_CONNECT_REQUEST, &request));
+  ASSERT_EQ(0, rdma_destroy_id(listener_));
+  listeners_.clear();
+  MakeQueuePair(request.id);
+  ASSERT_EQ(0, rdma_accept(request.id, &parameters));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ESTABLISHED));
+  EXPECT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_ESTABLISHED));
+  Exchange({client, request.id});
+  Destroy(client);
+  Destroy(request.id);
+}
+
+TEST_F(CmConnect, ARequestThatWasNotTakenIsRefusedWithItsListener) {
+  rdma_cm_id* client = NewClient(true);
+  rdma_conn_param parameters{};
+  ASSERT_EQ(0, rdma_connect(client, &parameters));
+  while (!HasEvent(server_channel_)) {
+  }
+  const std::size_t with_request = OpenDescriptors();
+  ASSERT_EQ(0, rdma_destroy_id(listener_));
+  listeners_.clear();
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_REJECTED));
+  EXPECT_FALSE(HasEvent(server_channel_));
+  EXPECT_TRUE(DescriptorsFallTo(with_request - 2));
+  Destroy(client);
+}
+
+TEST_F(CmConnect, PrivateDataHasTheLimitsOfADevice) {
+  const std::string data(255, 'x');
+  const auto with = [&](std::uint8_t length) {
+    rdma_conn_param parameters{};
+    parameters.private_data = data.data();
+    parameters.private_data_len = length;
+    return parameters;
+  };
+  rdma_cm_id* client = NewClient(true);
+  auto parameters = with(57);
+  EXPECT_EQ(-1, rdma_connect(client, &parameters));
+  EXPECT_EQ(EINVAL, errno);
+  parameters = with(56);
+  EXPECT_EQ(0, rdma_connect(client, &parameters));
+  CmSeen request;
+  ASSERT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_CONNECT_REQUEST, &request));
+  EXPECT_EQ(data.substr(0, 56), request.data);
+  MakeQueuePair(request.id);
+  EXPECT_EQ(-1, rdma_reject(request.id, data.data(), 149));
+  EXPECT_EQ(EINVAL, errno);
+  parameters = with(197);
+  EXPECT_EQ(-1, rdma_accept(request.id, &parameters));
+  EXPECT_EQ(EINVAL, errno);
+  EXPECT_EQ(0, rdma_reject(request.id, data.data(), 148));
+  CmSeen rejected;
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_REJECTED, &rejected));
+  EXPECT_EQ(data.substr(0, 148), rejected.data);
+  Destroy(client);
+  Destroy(request.id);
+}
+
+// rsockets take the number of a UDP socket of theirs, and any TCP socket may have it.
+TEST_F(CmConnect, ADatagramIdentifierIsBoundToAPortWhoseTcpNumberIsTaken) {
+  const UniqueFd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* plain = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(0, bind(taken.get(), plain, size));
+  ASSERT_EQ(0, listen(taken.get(), 1));
+  ASSERT_EQ(0, getsockname(taken.get(), plain, &size));
+  for (const rdma_port_space space : {RDMA_PS_UDP, RDMA_PS_TCP}) {
+    rdma_cm_id* id = nullptr;
+    ASSERT_EQ(0, rdma_create_id(server_channel_, &id, nullptr, space));
+    if (space == RDMA_PS_UDP) {
+      ASSERT_EQ(0, rdma_bind_addr(id, plain));
+      EXPECT_EQ(address.sin_port, rdma_get_src_port(id));
+      EXPECT_NE(nullptr, id->verbs);
+      EXPECT_EQ(-1, rdma_listen(id, 1));
+    } else {
+      EXPECT_EQ(-1, rdma_bind_addr(id, plain));
+    }
+    EXPECT_EQ(EADDRINUSE, errno);
+    EXPECT_EQ(0, rdma_destroy_id(id));
+  }
+}
+
+}  // namespace
+}  // namespace oxmem::nex

@@ -1,0 +1,102 @@
+#ifndef TESTS_E2E_NEX_CM_CM_FIXTURE_H_
+#define TESTS_E2E_NEX_CM_CM_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <rdma/rdma_cma.h>
+#include <rdma/rdma_verbs.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rdma/nex/cm/message.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::nex {
+
+// An event of the connection manager, copied and acknowledged.
+struct CmSeen {
+  rdma_cm_event_type type{};
+  int status = 0;
+  rdma_cm_id* id = nullptr;
+  std::string data;  // private data
+};
+
+// The ends of a connection that somebody made.
+struct CmPair {
+  rdma_cm_id* client = nullptr;
+  rdma_cm_id* server = nullptr;
+};
+
+// A program of librdmacm with a listener on loopback, one channel for its server side and one for
+// its clients. The program is linked with libnex in front of librdmacm's calls, as preloading
+// puts it.
+class CmTest : public testing::Test {
+ protected:
+  static constexpr int kBacklog = 512;
+
+  void SetUp() override;
+  void TearDown() override;
+
+  // A listener on a free port of 127.0.0.1; destroyed at the end.
+  rdma_cm_id* Listen(rdma_port_space space, int backlog);
+  // The next event within 20 s.
+  static std::optional<CmSeen> Next(rdma_event_channel* channel);
+  static bool HasEvent(const rdma_event_channel* channel);
+  // Whether the type is that of the next event; says which came otherwise.
+  static testing::AssertionResult Gets(rdma_event_channel* channel, rdma_cm_event_type type,
+                                       CmSeen* seen = nullptr);
+
+  // A client whose address and route to the port are resolved, with a queue pair if it is to have
+  // one. 0: the test's listener.
+  rdma_cm_id* NewClient(bool queue_pair, std::uint16_t port = 0);
+  static void MakeQueuePair(rdma_cm_id* id);
+  // Connects through the listener; requests of others that come before it are refused.
+  CmPair Connect(rdma_cm_id* listener = nullptr);
+  // The pair moves a message.
+  void Exchange(const CmPair& pair);
+  static void Destroy(rdma_cm_id* id);
+
+  static std::uint16_t PortOf(rdma_cm_id* id) { return ntohs(rdma_get_src_port(id)); }
+  static std::size_t OpenDescriptors();
+  // Waits until no more than so many are open: the other side closes in its own time.
+  static bool DescriptorsFallTo(std::size_t count);
+
+  rdma_event_channel* server_channel_ = nullptr;
+  rdma_event_channel* client_channel_ = nullptr;
+  rdma_cm_id* listener_ = nullptr;
+  std::vector<rdma_cm_id*> listeners_;
+};
+
+// A peer that speaks the wire format itself.
+class CmPeer {
+ public:
+  CmPeer() = default;
+  explicit CmPeer(UniqueFd fd) : fd_(std::move(fd)) {}
+  static CmPeer Dial(std::uint16_t port);
+
+  // A message that is right for this connection.
+  CmMessage Message(CmMessageType type) const;
+  static std::array<std::byte, kCmMessageBytes> Bytes(const CmMessage& message);
+  void Say(std::span<const std::byte> bytes) const;
+  void Say(CmMessageType type) const { Say(Bytes(Message(type))); }
+  void Finish() const;  // no more will be said
+  // Reads to the end of the connection. False: it has not ended within 20 s.
+  bool Closed() const;
+  bool StillOpen() const;
+  std::optional<CmMessage> Hear() const;
+  int fd() const { return fd_.get(); }
+  void Close() { fd_.Reset(); }
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace oxmem::nex
+
+#endif  // TESTS_E2E_NEX_CM_CM_FIXTURE_H_
