@@ -120,11 +120,13 @@ int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& r
   return 0;
 }
 
-void DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byte> bytes,
-                          std::uint32_t queue_key, RegionTable& regions, ReceiveSource& receives) {
-  if (header.queue_key != queue_key || bytes.size() > kMaxDatagramBytes) return;
+DatagramFate DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byte> bytes,
+                                  std::uint32_t queue_key, RegionTable& regions,
+                                  ReceiveSource& receives) {
+  if (bytes.size() > kMaxDatagramBytes) return DatagramFate::kMalformed;
+  if (header.queue_key != queue_key) return DatagramFate::kWrongKey;
   ReceiveWork work;
-  if (!receives.Take(&work)) return;
+  if (!receives.Take(&work)) return DatagramFate::kNoReceive;
   const Payload payload{.sges = work.sges.data(),
                         .count = work.sge_count,
                         .use = RegionUse::kLocal,
@@ -163,6 +165,7 @@ void DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byt
   rest.Release();
   receive_failed_ = receive_failed_ || wc.status != IBV_WC_SUCCESS;
   completions_.push_back(done);
+  return DatagramFate::kReceived;
 }
 
 void DatagramQp::AddGroup(const Gid& group) { groups_.push_back(group); }

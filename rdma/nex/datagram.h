@@ -20,6 +20,16 @@ namespace oxmem::nex {
 inline constexpr std::uint32_t kMaxDatagramBytes = 4096;
 inline constexpr std::size_t kGrhBytes = 40;
 
+// What became of a packet that came in.
+enum class DatagramFate : std::uint8_t {
+  kReceived,
+  kMalformed,
+  kNoQueuePair,  // none of that number that is ready
+  kWrongKey,
+  kNoReceive,
+};
+inline constexpr std::size_t kDatagramFates = 5;
+
 // One UD queue pair as a pure machine: a request becomes a packet and its completion at once, a
 // packet becomes a completed receive. Its owner locks, and moves the packets.
 class DatagramQp {
@@ -42,7 +52,7 @@ class DatagramQp {
   void Flush(const ibv_send_wr& wr) { Complete(wr, 0, IBV_WC_WR_FLUSH_ERR); }
 
   // Packets that fit no receive, key or length are dropped, as on a wire.
-  void OnPacket(const DatagramHeader& header, std::span<const std::byte> payload,
+  DatagramFate OnPacket(const DatagramHeader& header, std::span<const std::byte> payload,
                 std::uint32_t queue_key, RegionTable& regions, ReceiveSource& receives);
 
   std::vector<Completion>& completions() { return completions_; }

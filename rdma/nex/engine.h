@@ -100,7 +100,10 @@ class Engine {
   bool ListenOn(std::uint32_t slot, int* error);
   bool ListenForDatagrams(const LocalAddress& address, std::uint32_t slot, int* error);
   void ReceiveDatagrams(std::size_t socket);
-  void RouteDatagram(std::span<const std::byte> packet);
+  DatagramFate RouteDatagram(std::span<const std::byte> packet);
+  DatagramFate DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHeader& header,
+                             std::span<const std::byte> payload);
+  void ReportLost(std::size_t socket, DatagramFate fate);
   int OpenMulticast();
   int ChangeMembership(const Gid& group, bool join);
   static void* ThreadMain(void* self);
@@ -142,7 +145,10 @@ class Engine {
   UniqueFd spare_;  // to be given up when there are no descriptors left
   std::vector<UniqueFd> listeners_;
   std::vector<UniqueFd> datagram_fds_;  // one for each address, then the multicast ones
-  std::mutex datagrams_mutex_;          // held from receiving to delivery, which keeps their order
+  // Held from receiving to delivery, which keeps their order; guards the next two.
+  std::mutex datagrams_mutex_;
+  std::array<std::uint64_t, kDatagramFates> lost_{};  // by what became of them
+  Instant report_lost_at_;
   std::mutex groups_mutex_;             // guards the next two; may be taken under a qp->mutex
   std::map<Gid, std::vector<Qp*>> groups_;
   bool multicast_open_ = false;

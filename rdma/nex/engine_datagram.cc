@@ -1,6 +1,8 @@
 // The engine's part for unreliable datagrams: UDP packets on the port of the process, and
 // multicast packets on a port that all processes share.
 #include <errno.h>
+#include <inttypes.h>
+#include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -17,6 +19,7 @@ namespace {
 
 constexpr std::uint32_t kMulticastQpn = 0xffffff;
 constexpr int kDatagramBuffer = 4 << 20;
+constexpr Duration kReportPause = Duration::Seconds(1);
 
 bool IsMulticast(const Gid& gid) {
   if (gid[0] == 0xff) return true;
@@ -118,26 +121,53 @@ void Engine::ReceiveDatagrams(std::size_t socket) {
     const ssize_t got =
         recv(datagram_fds_[socket].get(), packet.data(), packet.size(), MSG_DONTWAIT);
     if (got < 0) return;
-    RouteDatagram(std::span<const std::byte>(packet).first(static_cast<std::size_t>(got)));
+    const auto bytes = std::span<const std::byte>(packet).first(static_cast<std::size_t>(got));
+    const DatagramFate fate = RouteDatagram(bytes);
+    if (fate != DatagramFate::kReceived) ReportLost(socket, fate);
   }
 }
 
-void Engine::RouteDatagram(std::span<const std::byte> packet) {
-  if (packet.size() < kDatagramHeaderBytes) return;
+void Engine::ReportLost(std::size_t socket, DatagramFate fate) {
+  ++lost_[static_cast<std::size_t>(fate)];
+  if (debug_level < 1) return;
+  const Instant now = Now();
+  if (now < report_lost_at_) return;
+  report_lost_at_ = now + kReportPause;
+  std::uint32_t memory[SK_MEMINFO_VARS] = {};
+  socklen_t size = sizeof memory;
+  getsockopt(datagram_fds_[socket].get(), SOL_SOCKET, SO_MEMINFO, memory, &size);
+  const auto of = [this](DatagramFate kind) { return lost_[static_cast<std::size_t>(kind)]; };
+  NEX_DEBUG(1,
+            "datagrams lost so far: %" PRIu64 " without a receive, %" PRIu64
+            " with a wrong key, %" PRIu64 " to no queue pair, %" PRIu64
+            " malformed, %u in a full socket",
+            of(DatagramFate::kNoReceive), of(DatagramFate::kWrongKey),
+            of(DatagramFate::kNoQueuePair), of(DatagramFate::kMalformed),
+            memory[SK_MEMINFO_DROPS]);
+}
+
+DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHeader& header,
+                                   std::span<const std::byte> payload) {
+  const QpLock lock(*this, qp);
+  if (!qp->alive || !qp->datagrams || !qp->receives) return DatagramFate::kNoQueuePair;
+  if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) {
+    return DatagramFate::kNoQueuePair;
+  }
+  const DatagramFate fate = qp->datagrams->OnPacket(header, payload, qp->attributes.qkey,
+                                                    *regions_, *qp->receives);
+  DeliverDatagrams(qp);
+  return fate;
+}
+
+DatagramFate Engine::RouteDatagram(std::span<const std::byte> packet) {
+  if (packet.size() < kDatagramHeaderBytes) return DatagramFate::kMalformed;
   const auto header = DecodeDatagram(packet.first<kDatagramHeaderBytes>());
-  if (!header) return;
+  if (!header) return DatagramFate::kMalformed;
   const auto payload = packet.subspan(kDatagramHeaderBytes);
-  const auto deliver = [&](Qp* qp, std::uint32_t qpn) {
-    const QpLock lock(*this, qp);
-    if (!qp->alive || !qp->datagrams || !qp->receives) return;
-    if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) return;
-    qp->datagrams->OnPacket(*header, payload, qp->attributes.qkey, *regions_, *qp->receives);
-    DeliverDatagrams(qp);
-  };
   if (header->destination_qpn != kMulticastQpn) {
     Qp* qp = FindQp(header->destination_qpn);
-    if (qp != nullptr) deliver(qp, header->destination_qpn);
-    return;
+    if (qp == nullptr) return DatagramFate::kNoQueuePair;
+    return DeliverPacket(qp, header->destination_qpn, *header, payload);
   }
   std::vector<Qp*> members;
   {
@@ -145,10 +175,14 @@ void Engine::RouteDatagram(std::span<const std::byte> packet) {
     const auto found = groups_.find(header->destination_gid);
     if (found != groups_.end()) members = found->second;
   }
+  // All processes of the host hear all groups, so that nobody here is a member is no loss.
+  DatagramFate worst = DatagramFate::kReceived;
   for (Qp* qp : members) {
     const std::uint32_t qpn = qp->handle()->qp_num;
-    if (qpn != header->source_qpn) deliver(qp, qpn);
+    if (qpn == header->source_qpn) continue;
+    worst = std::max(worst, DeliverPacket(qp, qpn, *header, payload));
   }
+  return worst;
 }
 
 int Engine::OpenMulticast() {

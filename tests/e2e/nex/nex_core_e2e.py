@@ -44,16 +44,24 @@ def endless(pair, server_command, client_command, kind="tcp"):
         assert server.poll() is None, "the server ended: " + server.communicate()[0]
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=TIMEOUT_S)
-    return text
+        server_text = server.communicate(timeout=TIMEOUT_S)[0]
+    return text, server_text
 
 
 def udpong(pair, address):
-    text = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
-                   ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
-    # A datagram may be lost where the machine is busy; the program counts those that came back.
+    """No datagram is lost in nex0.
+
+    The count that the client prints may be less than it sent: until librdmacm's own thread has made
+    an address handle, rsockets send through a UDP socket and that thread of the server. Where the
+    thread is late, all 200 go that way and the question how many came goes the shorter one.
+    """
+    pair.env["NEX_DEBUG"] = "1"
+    text, server = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
+                           ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
     came = re.search(r"^custom +256 +(\d+) ", text, re.M)
-    assert came and 20 <= int(came[1]) <= 200, text
+    assert came and 0 < int(came[1]) <= 200, text
+    for said in text, server:
+        assert "listening" in said and "datagrams lost" not in said, said
 
 
 QPERF = {

@@ -1,8 +1,15 @@
 // Unreliable datagrams: address handles with and without a GID, and what a completion tells.
+#include <endian.h>
 #include <errno.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "tests/e2e/nex/verbs/device.h"
 
@@ -45,6 +52,30 @@ class Datagrams : public VerbsTest {
   QpOptions options_;
   ibv_qp* a_ = nullptr;
   ibv_qp* b_ = nullptr;
+};
+
+// Sends what nobody gets, for each reason, again and again.
+class LosingProgram : public Datagrams {
+ public:
+  void Run() {
+    SetUp();
+    ibv_ah_attr path = Path(true);
+    ibv_ah* ah = ibv_create_ah(pd_, &path);
+    for (;;) {
+      ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+      wr.send_flags = 0;
+      wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+      Send(a_, wr, {Range(0, 6)});  // no receive
+      wr.wr.ud.remote_qkey = 5;
+      Send(a_, wr, {Range(0, 6)});
+      wr.wr.ud = {ah, b_->qp_num ^ 0x1000, kTestQueueKey};
+      Send(a_, wr, {Range(0, 6)});
+      SendTo(b_, ah, a_, 4096);  // arrives behind them, so that no socket is ever full
+    }
+  }
+
+ private:
+  void TestBody() override {}
 };
 
 TEST_F(Datagrams, ALidIsEnoughForAnAddressAndForTheReply) {
@@ -162,6 +193,67 @@ TEST_F(Datagrams, ALidConnectsReliableAndUnreliableQueuePairsToo) {
     ASSERT_EQ(0, Send(a, wr, {Range(0, 8)}));
     for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
   }
+}
+
+TEST_F(Datagrams, ABurstForWhichThereAreReceivesArrivesWholeAndInOrder) {
+  QpOptions deep = options_;
+  deep.depth = 256;
+  ibv_qp* to = MakeQp(deep);
+  ToInit(to, deep);
+  ToRts(to, {}, deep);
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  for (std::uint32_t i = 0; i < deep.depth; ++i) {
+    ASSERT_EQ(0, Receive(to, i, {Range(4096 + i * 320, 320)}));
+  }
+  for (std::uint32_t i = 0; i < deep.depth; ++i) {
+    ibv_send_wr wr = Wr(1000, IBV_WR_SEND_WITH_IMM);
+    wr.send_flags = 0;
+    wr.imm_data = htobe32(i);
+    wr.wr.ud = {ah, to->qp_num, kTestQueueKey};
+    ASSERT_EQ(0, Send(a_, wr, {Range(0, 256)}));
+  }
+  const auto done = Wait(cq_, deep.depth);
+  ASSERT_EQ(deep.depth, done.size());
+  for (std::uint32_t i = 0; i < deep.depth; ++i) {
+    EXPECT_EQ(IBV_WC_SUCCESS, done[i].status);
+    EXPECT_EQ(i, done[i].wr_id);
+    EXPECT_EQ(htobe32(i), done[i].imm_data);
+  }
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+// In a process of its own, which has NEX_DEBUG: how many were lost and why is said, once a second.
+TEST(DatagramLosses, AreSaidWithTheirReason) {
+  int ends[2];
+  ASSERT_EQ(0, pipe(ends));
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("NEX_DEBUG", "1", 1);
+    dup2(ends[1], STDERR_FILENO);
+    LosingProgram().Run();
+    _exit(0);
+  }
+  close(ends[1]);
+  FILE* said = fdopen(ends[0], "r");
+  std::string all;
+  bool complete = false;
+  char line[512];
+  while (!complete && std::fgets(line, sizeof line, said) != nullptr) {
+    all += line;
+    unsigned without = 0, key = 0, nobody = 0, malformed = 0, full = 1;
+    const char* counts = std::strstr(line, "datagrams lost so far: ");
+    if (counts == nullptr) continue;
+    const int read = std::sscanf(counts,
+                                 "datagrams lost so far: %u without a receive, %u with a wrong "
+                                 "key, %u to no queue pair, %u malformed, %u in a full socket",
+                                 &without, &key, &nobody, &malformed, &full);
+    complete = read == 5 && without > 0 && key > 0 && nobody > 0 && malformed == 0 && full == 0;
+  }
+  EXPECT_TRUE(complete) << all;
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  std::fclose(said);
 }
 
 }  // namespace
