@@ -27,7 +27,11 @@ namespace oxmem::nex {
 struct Cq;
 struct Qp;
 
-struct Context {
+struct ContextVerbs {
+  verbs_context verbs{};
+};
+
+struct Context : ContextVerbs {
   static constexpr const char* kKind = "context";
   std::atomic<bool> alive{false};
   std::atomic<bool> inherited{false};  // from the parent of a fork
@@ -35,11 +39,10 @@ struct Context {
   std::atomic<int> users{0};  // objects made from it
   UniqueFd command;           // what programs know as its descriptor, and contexts may share
   ino_t file = 0;             // of the descriptor
-  verbs_context verbs{};
 
   static Context* From(ibv_context* context) {
     auto* verbs = reinterpret_cast<char*>(context) - offsetof(verbs_context, context);
-    return reinterpret_cast<Context*>(verbs - offsetof(Context, verbs));
+    return static_cast<Context*>(reinterpret_cast<ContextVerbs*>(verbs));
   }
 };
 
