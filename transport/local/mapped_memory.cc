@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
+#include "transport/local/region_bytes.h"
 
 namespace oxmem::transport {
 namespace {
@@ -51,6 +52,7 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> MappedMemory::Map(UniqueFd fd, uin
   memory->size_ = size;
   memory->offset_ = offset;
   memory->writable_ = writable;
+  OrderedByOthers({memory->data_, size});
   memory->fd_ = std::move(fd);
   const int seals = fcntl(memory->fd(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
