@@ -78,6 +78,9 @@ def qperf(pair, tests):
     try:
         assert pair.wait_for_listener(server, pair.port), "the server does not listen"
         for test in tests:
+            if "tsan" in os.environ.get("LD_PRELOAD", "") and test.endswith("_poll_lat"):
+                print(f"left out: {test}: it spins until a signal, which the thread sanitizer keeps until a call")
+                continue
             client = pair.start(["qperf", "-lp", str(pair.port), "-t", "1", "127.0.0.1", test])
             text = client.communicate(timeout=TIMEOUT_S)[0]
             assert client.returncode == 0, f"{test}: {client.returncode}\n{text}"

@@ -44,7 +44,7 @@ def ucx_perftest(pair, options):
 @case("ucx_info")
 def ucx_info(pair):
     run = pair.start(["ucx_info", "-d"])
-    text = run.communicate(timeout=60)[0]
+    text = run.communicate(timeout=60 * pair.patience)[0]
     assert run.returncode == 0, text
     domain = text.split("# Memory domain: nex0")[1].split("# Memory domain")[0]
     for transport in ("rc_verbs", "ud_verbs"):
@@ -101,7 +101,7 @@ def open_mpi(pair, name, ranks, options):
             pair.env.update(NEX_DEBUG="1")
             run = pair.start(["mpirun", "-np", str(ranks), "--allow-run-as-root", "--oversubscribe", "--mca", "plm",
                               "isolated", "--mca", "pml", "ucx", *options, "-x", f"UCX_TLS={transports}", program])
-            text = run.communicate(timeout=120)[0]
+            text = run.communicate(timeout=120 * pair.patience)[0]
             assert run.returncode == 0 and re.search(r"every (byte|number) was right", text), text
             assert len(set(re.findall(r"nex\[(\d+)\]: listening", text))) == ranks, text
             assert transports == "ud_v,self" or "connects to" in text, text
@@ -146,7 +146,7 @@ def pyverbs(pair):
             with open(os.path.join(tests, name.removesuffix(".gz")), "wb") as file:
                 file.write(text)
         run = pair.start(["/usr/bin/python3", os.path.join(tests, "run_tests.py"), "--dev", "nex0", "-v"])
-        text = run.communicate(timeout=240)[0]
+        text = run.communicate(timeout=240 * pair.patience)[0]
     summary = re.search(r"^Ran (\d+) tests.*^OK \(skipped=(\d+)\)", text, re.M | re.S)
     assert run.returncode == 0 and summary, text
     unexpected = [why for why in re.findall(r"skipped ['\"](.*)['\"]$", text, re.M) if not PYVERBS_SKIPS.search(why)]
