@@ -117,7 +117,12 @@ void Reactor::AnswerFlush(fuse_req_t request, const RequestSlot& slot) {
       fuse_reply_err(request, 0);
       return;
     case Purpose::kOpen:
-      AnswerOpen(request, slot.file);
+      // The kernel would not take the memory of another file for the one that it opens.
+      if (files_->losses(slot.file) != slot.losses) {
+        fuse_reply_err(request, ESTALE);
+      } else {
+        AnswerOpen(request, slot.file);
+      }
       return;
     case Purpose::kSyncedWrite:
       files_->Touch(slot.file);

@@ -76,6 +76,11 @@ void Reactor::StartOpen(fuse_req_t request, std::size_t file) {
     return;
   }
   CheckMemory(file);
+  current_->losses = files_->losses(file);
+  if (files_->stale(file)) {
+    fuse_reply_err(request, ESTALE);  // the kernel then looks the name up again
+    return;
+  }
   // As any other request does, it waits for the node.
   Start(request, file, IoKind::kFlush, 0, 0, nullptr, Purpose::kOpen);
 }

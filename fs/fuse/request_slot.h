@@ -38,6 +38,7 @@ struct RequestSlot : IoOp {
   std::size_t file = 0;
   Purpose purpose = Purpose::kItself;
   uint64_t written = 0;  // by a synced write whose flush is under way
+  uint32_t losses = 0;   // of the file's memory, when an open that waits was asked for
   Instant deadline;
   uint64_t issued_at_deadline = 0;  // progress when the deadline was set
   RequestSlot* next_free = nullptr;

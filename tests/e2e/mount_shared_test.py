@@ -174,6 +174,36 @@ class Shared(MountTest):
         self.node("shm://pool")
         self.assertEqual(opener.communicate(timeout=30)[0], b"\0")
 
+    def test_an_open_that_was_asked_for_before_the_loss_was_noticed_waits_as_well(self):
+        node = self.node("shm://pool")
+        daemon = self.mount("shm://pool?timeout=20s", "-o", "dax=always")
+        self.map(self.data)
+        opener = subprocess.Popen(["sh", "-c", 'read go; exec head -c1 "$0"', self.data], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)
+        self.addCleanup(opener.stdout.close)
+        daemon.signal(signal.SIGSTOP)
+        node.signal(signal.SIGKILL)
+        node.wait()
+        # It finds the file that was there before: the kernel remembers names.
+        opener.stdin.write(b"go\n")
+        opener.stdin.close()
+        self.wait_until_it_waits(opener.pid)
+        daemon.signal(signal.SIGCONT)
+        daemon.wait_for("data: region .*; files that are open on the memory it had fail from now on")
+        # Done by now, by the daemon itself and here: the name stands for another file.
+        os.stat(self.data)
+        self.node("shm://pool")
+        self.assertEqual((opener.stdout.read(), opener.wait()), (b"\0", 0))
+
+    def wait_until_it_waits(self, pid):
+        """For the daemon: a process that was started to open the file."""
+        until = time.monotonic() + 20
+        while True:
+            with open(f"/proc/{pid}/wchan", encoding="ascii") as file:
+                if file.read() == "request_wait_answer":
+                    return
+            self.assertLess(time.monotonic(), until)
+
     def test_several_threads_lose_it_once(self):
         self.lose_node_under_passthrough("-o", "threads=3")
         for number in range(2, 5):
