@@ -3,7 +3,7 @@
 
 namespace oxmem::test {
 
-// How often this program has allocated. Linking this file in is what makes it count.
+// How often this program has allocated. Linking a source of this in is what makes it count.
 long Allocations();
 
 }  // namespace oxmem::test
