@@ -35,7 +35,10 @@ class Bench(E2eTest):
         spaces, mounts = os.listdir("/run/netns") if os.path.isdir("/run/netns") else [], self.mounts()
         report, plot = self.path("report.json"), self.path("plot.svg")
         words = ["--rounds", "1", "--seconds", "1", "--size", "16", "--json", report, "--svg", plot, "--add"]
-        done = self.bench("--only", "^(mem|tloe): 4 KiB random read, depth 1$|^idle", *words)
+        # The thread sanitizer leaves no room for the mapping of 1 TiB.
+        idle = [] if oxmem_e2e.SANITIZED == "thread" else ["idle daemon, 1 TiB mounted: memory"]
+        only = "^(mem|tloe): 4 KiB random read, depth 1$"
+        done = self.bench("--only", f"{only}|^idle" if idle else only, *words)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
         done = self.bench("--only", "^dax: 1 MiB read", *words)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
@@ -43,7 +46,7 @@ class Bench(E2eTest):
             document = json.load(file)
         found = {line["name"]: line for line in document["lines"]}
         self.assertEqual(list(found), ["tloe: 4 KiB random read, depth 1", "mem: 4 KiB random read, depth 1",
-                                       "dax: 1 MiB read beside tmpfs", "idle daemon, 1 TiB mounted: memory"])
+                                       "dax: 1 MiB read beside tmpfs", *idle])
         for line in found.values():
             self.assertGreater(line["value"], 0, line)
         mem = found["mem: 4 KiB random read, depth 1"]
