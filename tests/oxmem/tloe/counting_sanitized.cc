@@ -1,9 +1,12 @@
 // Sanitizers bring operators of their own, and say what is allocated.
-#include <sanitizer/allocator_interface.h>
-
 #include <atomic>
+#include <cstddef>
 
 #include "tests/oxmem/tloe/counting_new.h"
+
+// As in sanitizer/allocator_interface.h, which GCC does not bring.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(
+    void (*on_malloc)(const volatile void*, std::size_t), void (*on_free)(const volatile void*));
 
 namespace {
 
