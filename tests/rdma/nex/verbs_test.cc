@@ -1,11 +1,9 @@
 // libnex.so under a program of the verbs API: linked with it, so that in a build with sanitizers
 // both are instrumented, where the programs of the distribution are not. The same cases run between
 // queue pairs that copy directly and, with NEX_DIRECT=0, over TCP.
-#include <dlfcn.h>
 #include <infiniband/verbs.h>
 #include <poll.h>
 #include <rdma/rdma_cma.h>
-#include <sys/stat.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -16,17 +14,6 @@
 
 #include "gtest/gtest.h"
 #include "tests/rdma/nex/verbs_process.h"
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-// The sanitizer's own goes past the library, which has to say that its file is a device.
-extern "C" int fstat(int fd, struct stat* out) {
-  using Fstat = int (*)(int, struct stat*);
-  static const auto next = reinterpret_cast<Fstat>(dlsym(RTLD_NEXT, "fstat"));
-  return next(fd, out);
-}
-#endif
-#endif
 
 namespace oxmem::nex {
 namespace {
