@@ -7,6 +7,7 @@
 #include "apps/source/tloe_facts.h"
 #include "oxmem/channel/tloe_source.h"
 #include "transport/base/check.h"
+#include "transport/base/size.h"
 #include "transport/base/status.h"
 #include "transport/compose/compose_source.h"
 #include "transport/local/memory_source.h"
@@ -76,6 +77,19 @@ class SharedOpener final : public SourceOpener {
   Source source_;
 };
 
+// What the parts of a stripe or a mirror have beyond what the smallest of them gives; empty if they
+// are of one size.
+std::string NotUsed(const std::string& scheme, const std::vector<uint64_t>& sizes, uint64_t whole) {
+  const uint64_t used = scheme == "stripe" ? whole / sizes.size() : whole;
+  std::string text;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] <= used) continue;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", FormatSize(sizes[i] - used), " of part ",
+                    i + 1);
+  }
+  return text;
+}
+
 // A channel made of others. Each part is opened anew for every channel, and two channels meet in
 // the same memory part by part.
 class ComposedOpener final : public SourceOpener {
@@ -93,6 +107,8 @@ class ComposedOpener final : public SourceOpener {
 
   absl::StatusOr<OpenedSource> Open() override {
     Facts facts;
+    std::vector<uint64_t> sizes;
+    std::string not_used_within;
     std::size_t next = 0;
     // Parts are opened once each, in their order.
     const auto open_part =
@@ -100,10 +116,21 @@ class ComposedOpener final : public SourceOpener {
       OXMEM_CHECK(next < parts_.size() && source_.nested[next] == part);
       OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, parts_[next++]->Open());
       facts.emplace_back(absl::StrCat("part ", next), opened.channel->name());
+      sizes.push_back(opened.channel->limits().size_bytes);
+      if (const std::string within = FactOf(opened.facts, kNotUsed); !within.empty()) {
+        absl::StrAppend(&not_used_within, "; within part ", next, ": ", within);
+      }
       return std::move(opened.channel);
     };
     OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> channel,
                            transport::OpenComposed(source_, open_part));
+    std::string not_used;
+    if (source_.scheme == "stripe" || source_.scheme == "mirror") {
+      not_used = NotUsed(source_.scheme, sizes, channel->limits().size_bytes);
+    }
+    not_used += not_used.empty() && !not_used_within.empty() ? not_used_within.substr(2)
+                                                             : not_used_within;
+    if (!not_used.empty()) facts.emplace_back(kNotUsed, not_used);
     return OpenedSource{std::move(channel), std::move(facts)};
   }
 

@@ -15,6 +15,9 @@
 
 namespace oxmem::apps {
 
+// The name of a fact: what the parts of a stripe or a mirror have that cannot be used.
+inline constexpr char kNotUsed[] = "not used";
+
 // A channel that answers, and what its transport has to tell beyond the limits: protocol, peer.
 struct OpenedSource {
   std::unique_ptr<transport::Channel> channel;

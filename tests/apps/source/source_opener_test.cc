@@ -55,6 +55,25 @@ TEST(SourceOpener, EqualPartsAreDifferentMemory) {
   EXPECT_EQ(opened->facts[1].second, "mem 1M");
 }
 
+TEST(SourceOpener, WhatUnequalPartsCannotGiveIsSaid) {
+  const auto not_used = [](const std::string& text) {
+    const auto opened = OpenSource(text);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return opened.ok() ? FactOf(opened->facts, kNotUsed) : "";
+  };
+  EXPECT_EQ(not_used("stripe:(mem:?size=1M,mem:?size=1M)"), "");
+  EXPECT_EQ(not_used("mirror:(mem:?size=1M,mem:?size=1M)"), "");
+  EXPECT_EQ(not_used("stripe:(mem:?size=3M,mem:?size=1M,mem:?size=2M)"),
+            "2M of part 1, 1M of part 3");
+  EXPECT_EQ(not_used("mirror:(mem:?size=1M,mem:?size=3M)"), "2M of part 2");
+  EXPECT_EQ(not_used("stripe:(mem:?size=65K,mem:?size=65K)"), "1K of part 1, 1K of part 2");
+  EXPECT_EQ(not_used("delay:(stripe:(mem:?size=3M,mem:?size=1M))"), "within part 1: 2M of part 1");
+  EXPECT_EQ(not_used("mirror:(stripe:(mem:?size=3M,mem:?size=1M),mem:?size=2M)"),
+            "within part 1: 2M of part 1");
+  EXPECT_EQ(not_used("mirror:(stripe:(mem:?size=3M,mem:?size=1M),mem:?size=3M)"),
+            "1M of part 2; within part 1: 2M of part 1");
+}
+
 TEST(SourceOpener, MistakesAreFoundBeforeAnythingIsOpened) {
   EXPECT_THAT(ErrorOf("ftp://x"), HasSubstr("unknown scheme \"ftp\" (known: mem, tloe"));
   EXPECT_THAT(ErrorOf("stripe:(mem:,ftp://x)"), HasSubstr("unknown scheme \"ftp\""));
