@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "apps/common/control_client.h"
 #include "apps/common/runtime_directory.h"
 #include "transport/base/clock.h"
 #include "transport/base/status.h"
@@ -68,6 +69,7 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
   std::unique_ptr<ControlServer> server(new ControlServer(path, std::move(commands)));
   RequestServer::Options options;
   options.request_end = "\n";
+  options.max_request_bytes = std::size_t{64} << 10;
   OXMEM_ASSIGN_OR_RETURN(server->server_,
                          RequestServer::Start(loop, std::move(fd), options,
                                               [raw = server.get()](const std::string& request) {
@@ -83,14 +85,21 @@ std::string ControlServer::Answer(const std::string& request) const {
   if (request.rfind(kPrefix, 0) != 0) {
     return ErrorLine("this process speaks version 1: send \"oxmem 1 COMMAND\"");
   }
-  const std::string name = request.substr(sizeof kPrefix - 1);
+  std::string name = request.substr(sizeof kPrefix - 1);
+  Json argument;
+  if (const std::size_t at = name.find(" {"); at != std::string::npos) {
+    absl::StatusOr<Json> parsed = ParseAnswer(name.substr(at + 1));
+    if (!parsed.ok()) return ErrorLine("the argument is no object of JSON");
+    argument = *std::move(parsed);
+    name.resize(at);
+  }
   const auto command = commands_.find(name);
   if (command == commands_.end()) {
     std::vector<std::string> names;
     for (const auto& [known, unused] : commands_) names.push_back(known);
-    return ErrorLine(absl::StrCat("unknown command; known ones: ", absl::StrJoin(names, ", ")));
+    return ErrorLine(absl::StrCat(kUnknownCommand, "; known ones: ", absl::StrJoin(names, ", ")));
   }
-  const absl::StatusOr<Json> answer = command->second();
+  const absl::StatusOr<Json> answer = command->second(argument);
   if (!answer.ok()) return ErrorLine(std::string(answer.status().message()));
   return answer->dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -13,15 +13,20 @@
 
 namespace oxmem::apps {
 
+// Begins the error that answers a command which the process does not have.
+inline constexpr char kUnknownCommand[] = "unknown command";
+
 // The way other processes of this host talk to a running one: a socket in the runtime directory,
 // for its own user (and root) alone.
 //
-// A client sends one line, "oxmem 1 COMMAND", and gets one line of JSON: the answer, or
-// {"error": "…"}. The number is the version of this exchange. The command `stats` of every process
-// answers with FiguresJson. Runs on the event loop's thread.
+// A client sends one line, "oxmem 1 COMMAND" or "oxmem 1 COMMAND {…}" with an object of JSON as the
+// argument, and gets one line of JSON: the answer, or {"error": "…"}. The number is the version of
+// this exchange. The command `stats` of every process answers with FiguresJson. Runs on the event
+// loop's thread.
 class ControlServer {
  public:
-  using Command = std::function<absl::StatusOr<Json>()>;
+  // The argument is null if there is none.
+  using Command = std::function<absl::StatusOr<Json>(const Json& argument)>;
 
   // Makes the socket. The loop outlives the server.
   static absl::StatusOr<std::unique_ptr<ControlServer>> Start(

@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "apps/common/runtime_directory.h"
+#include "apps/mount/keeper_command.h"
 #include "apps/mount/keeper_process.h"
 #include "fs/fuse/mount_point.h"
 #include "transport/base/log.h"
@@ -22,19 +24,34 @@ constexpr Duration kPatience = Duration::Seconds(5);
 // The server before us may still be waiting for answers.
 constexpr Duration kTakePatience = Duration::Seconds(60);
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Start(const KeeperPlan& plan) {
+absl::Status MakeSockets(UniqueFd* own, UniqueFd* other) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
     return ErrnoStatus(errno, "a socket to the keeper");
   }
-  UniqueFd own(ends[0]);
-  UniqueFd other(ends[1]);
+  own->Reset(ends[0]);
+  other->Reset(ends[1]);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Start(const KeeperPlan& plan) {
+  UniqueFd own;
+  UniqueFd other;
+  OXMEM_RETURN_IF_ERROR(MakeSockets(&own, &other));
   const pid_t server = getpid();
   const pid_t pid = fork();
   if (pid < 0) return ErrnoStatus(errno, "the keeper of the mount");
   if (pid == 0) RunKeeper(std::move(other), server, plan);
+  return std::unique_ptr<Keeper>(new Keeper(std::move(own), pid));
+}
+
+absl::StatusOr<std::unique_ptr<Keeper>> Keeper::StartAnew(const KeeperPlan& plan) {
+  UniqueFd own;
+  UniqueFd other;
+  OXMEM_RETURN_IF_ERROR(MakeSockets(&own, &other));
+  OXMEM_ASSIGN_OR_RETURN(const pid_t pid, SpawnKeeper(other.get(), plan));
   return std::unique_ptr<Keeper>(new Keeper(std::move(own), pid));
 }
 
@@ -68,8 +85,12 @@ absl::Status Keeper::Keep(const Things& things) {
   OXMEM_ASSIGN_OR_RETURN(const KeeperMessage answer, ReceiveWord(socket, Now() + kPatience));
   if (answer.word != KeeperWord::kKept) return absl::InternalError(answer.text);
   // The keeper could not listen: this server's death is survived, but nobody can replace it.
-  if (!answer.text.empty()) spdlog::warn("oxmem mount --replace will not work: {}", answer.text);
+  deaf_ = answer.text;
   return absl::OkStatus();
+}
+
+absl::Status Keeper::Update(int record) {
+  return SendWord(socket_.get(), KeeperWord::kRecord, "", record);
 }
 
 Keeper::Heard Keeper::Hear() {
@@ -79,6 +100,9 @@ Keeper::Heard Keeper::Hear() {
   }
   if (!absl::IsUnavailable(message.status())) return Heard::kNothing;
   socket_.Reset();
+  // What is still left of it may hold the path.
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
   return Heard::kEnded;
 }
 
@@ -118,12 +142,12 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::AskAt(const std::strin
   }
 }
 
-absl::StatusOr<fs::LiveMount> Predecessor::Take() {
+absl::StatusOr<std::vector<UniqueFd>> Predecessor::Take() {
   OXMEM_RETURN_IF_ERROR(SendWord(socket_.get(), KeeperWord::kTake));
   const Instant deadline = Now() + kTakePatience;
   for (;;) {
     OXMEM_ASSIGN_OR_RETURN(KeeperMessage message, ReceiveWord(socket_.get(), deadline));
-    if (message.word == KeeperWord::kEnd) return std::move(kept_.mount);
+    if (message.word == KeeperWord::kEnd) return std::move(kept_.mount.fuse_fds);
     OXMEM_RETURN_IF_ERROR(Store(std::move(message), &kept_));
   }
 }

@@ -18,11 +18,15 @@ namespace oxmem::apps {
 
 // How long a mount is kept without a server, and who makes the next one.
 struct KeeperPlan {
-  Duration patience;
+  Duration patience;  // none: only for a successor, and the keeper ends when there is none
   // Serves the mount whose keeper is at the other end of the socket; runs in a process of its own
   // and does not return. Empty: a service manager or the user starts the next server.
   std::function<void(UniqueFd keeper, const KeeperPlan& plan)> restart;
   std::vector<Instant> restarts;  // that led here
+  // The same for a keeper that is this program started anew (keeper_command.h): the mount's words,
+  // and where relative paths in them begin.
+  std::vector<std::string> words;
+  std::string directory;
 };
 
 // The server's end of its keeper: a small process that holds what a mount lives in, so that
@@ -31,8 +35,11 @@ class Keeper {
  public:
   // Forks it; to be called before any thread is started.
   static absl::StatusOr<std::unique_ptr<Keeper>> Start(const KeeperPlan& plan);
+  // Starts this program anew for it, which may be done at any time.
+  static absl::StatusOr<std::unique_ptr<Keeper>> StartAnew(const KeeperPlan& plan);
 
-  // Lets the keeper end, unless it was left with the mount, and waits for that.
+  // Lets the keeper end, unless it was left with the mount, and waits for that. One that was killed
+  // is not waited for by anybody else.
   ~Keeper();
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
@@ -48,6 +55,10 @@ class Keeper {
   };
   // From now on the mount outlives this process.
   absl::Status Keep(const Things& things);
+  // The mount has another record now.
+  absl::Status Update(int record);
+  // Why no successor can ask this keeper; empty if it can.
+  const std::string& deaf() const { return deaf_; }
 
   // Readable when Hear has something to say.
   int fd() const { return socket_.get(); }
@@ -62,6 +73,7 @@ class Keeper {
   Keeper(UniqueFd socket, pid_t pid) : socket_(std::move(socket)), pid_(pid) {}
   UniqueFd socket_;
   pid_t pid_;
+  std::string deaf_;
 };
 
 // A successor's end of the keeper of a mount.
@@ -78,8 +90,12 @@ class Predecessor {
   std::vector<UniqueFd> TakeMemory() { return std::move(kept_.memory); }
   std::vector<UniqueFd> TakeListening() { return std::move(kept_.listening); }
 
-  // Has the other process stop serving, if there is one; then the mount is this one's to serve.
-  absl::StatusOr<fs::LiveMount> Take();
+  // The record and the attributes; record_fd() is of no use any more.
+  fs::LiveMount TakeLife() { return std::move(kept_.mount); }
+
+  // Has the other process stop serving, if there is one; then the mount is this one's to serve, by
+  // these descriptors.
+  absl::StatusOr<std::vector<UniqueFd>> Take();
   // The mount is served and kept again: the old keeper ends.
   void Taken();
   // Has the keeper of a mount that nobody serves give it up, and waits for that.

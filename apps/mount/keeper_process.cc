@@ -24,6 +24,7 @@ namespace {
 
 constexpr Duration kSilence = Duration::Seconds(60);        // of a successor
 constexpr Duration kLeavePatience = Duration::Seconds(15);  // for a server to stop serving
+constexpr Duration kLendPatience = Duration::Seconds(10);   // for one to come
 constexpr Duration kRetry = Duration::Seconds(1);
 // A server that dies as soon as it serves is not started again for ever.
 constexpr std::size_t kMostRestarts = 5;
@@ -43,6 +44,7 @@ class KeeperProcess {
   Instant NextDeadline() const;
   void Wait();
   void OnServer();
+  void TakeNews(KeeperMessage message);
   void OnServerEnd(bool left);
   void OnConnection();
   void Offer();
@@ -53,6 +55,8 @@ class KeeperProcess {
   void TryRestart();
   void DropSuccessor();
   bool MountIsGone() const;
+  // It is there for a successor, and not for the mount's life.
+  bool lent() const { return plan_.patience == Duration(); }
 
   UniqueFd server_;  // the socket; closed when the server is gone or says nothing more
   const pid_t server_pid_;
@@ -110,6 +114,7 @@ std::string KeeperProcess::Listen() {
 void KeeperProcess::Run() {
   if (!Open() || !AwaitThings()) return;
   serving_ = true;
+  if (lent()) successor_deadline_ = Now() + kLendPatience;
   while (!ended_) Wait();
   if (!path_.empty() && listening_.valid() && !followed_) unlink(path_.c_str());
 }
@@ -140,24 +145,32 @@ void KeeperProcess::Wait() {
 }
 
 void KeeperProcess::OnServer() {
-  const absl::StatusOr<KeeperMessage> message = ReceiveWord(server_.get(), Now());
+  absl::StatusOr<KeeperMessage> message = ReceiveWord(server_.get(), Now());
   if (!message.ok()) {
     if (absl::IsUnavailable(message.status())) server_.Reset();  // its end comes by its life
     return;
   }
-  if (message->word == KeeperWord::kBye) ended_ = true;
-  if (message->word == KeeperWord::kLeft && serving_) OnServerEnd(/*left=*/true);
+  TakeNews(*std::move(message));
+}
+
+void KeeperProcess::TakeNews(KeeperMessage message) {
+  if (message.word == KeeperWord::kBye) {
+    ended_ = true;
+  } else if (message.word == KeeperWord::kLeft && serving_) {
+    OnServerEnd(/*left=*/true);
+  } else if (message.word == KeeperWord::kRecord) {
+    (void)Store(std::move(message), &kept_);
+  }
 }
 
 void KeeperProcess::OnServerEnd(bool left) {
   // What it said last may still be there.
-  while (!left && server_.valid() && !ended_) {
-    const absl::StatusOr<KeeperMessage> message = ReceiveWord(server_.get(), Now());
+  while (!left && server_.valid() && !ended_ && serving_) {
+    absl::StatusOr<KeeperMessage> message = ReceiveWord(server_.get(), Now());
     if (!message.ok()) break;
-    left = message->word == KeeperWord::kLeft;
-    ended_ = message->word == KeeperWord::kBye;
+    TakeNews(*std::move(message));
   }
-  if (ended_) return;
+  if (ended_ || !serving_) return;
   serving_ = false;
   server_.Reset();
   leave_deadline_ = Instant::Never();
@@ -250,6 +263,7 @@ void KeeperProcess::DropSuccessor() {
   successor_takes_ = false;
   successor_deadline_ = Instant::Never();
   if (!serving_ && plan_.restart != nullptr) restart_at_ = Now() + kRetry;
+  if (serving_ && lent()) ended_ = true;
 }
 
 void KeeperProcess::OnTime() {

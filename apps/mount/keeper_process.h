@@ -16,7 +16,8 @@ namespace oxmem::apps {
 //      │                 │                      │
 //      └─ server dies ───┴─ bye, mount gone ────┴─ let go, patience over, mount gone ──▶ end
 //
-// With the end without a successor the mount is dead: the kernel fails every request of it.
+// One with no patience is lent to a successor, and ends without harm when that has gone or never
+// comes. With the end without a successor the mount is dead: the kernel fails every request of it.
 [[noreturn]] void RunKeeper(UniqueFd socket, pid_t server, const KeeperPlan& plan);
 
 }  // namespace oxmem::apps

@@ -28,6 +28,7 @@ struct KeptMount {
 //   keeper ── kLeave ──▶ server ── kLeft ──▶ keeper         (if there is one)
 //   keeper ── kFuse…, kEnd ──▶ successor ── kTaken ──▶ keeper, which ends
 //
+// A kRecord that the server sends later takes the place of the first.
 // kBye from the server ends the keeper, and so does kLetGo from anybody if there is no server.
 enum class KeeperWord : uint8_t {
   kRecord = 1,

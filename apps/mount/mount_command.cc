@@ -1,8 +1,6 @@
 // From words to exit codes: mounting in the background or in the foreground, and unmounting.
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,10 +18,9 @@
 #include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
 #include "apps/mount/mount_succession.h"
+#include "apps/mount/serve_again.h"
 #include "fs/fuse/holders.h"
 #include "fs/fuse/mount_point.h"
-#include "spdlog/sinks/dist_sink.h"
-#include "spdlog/sinks/syslog_sink.h"
 #include "transport/base/log.h"
 #include "transport/base/status.h"
 #include "transport/base/unique_fd.h"
@@ -38,38 +35,13 @@ int ServeHere(const std::string& program, const MountSpec& spec) {
   const bool managed = std::getenv("NOTIFY_SOCKET") != nullptr;
   ServePlan plan;
   plan.keeper.patience = spec.keep.value_or(managed ? kKeep : Duration());
+  plan.keeper.words = spec.options.words;
   const absl::Status status = ServeMount(spec, std::move(plan), [](const std::string& text) {
     std::printf("%s\n", text.c_str());
     std::fflush(stdout);
     return true;
   });
   return status.ok() ? kExitDone : Fail(program, status);
-}
-
-// Where the process logs to, in one piece that can be exchanged while threads log; the logger
-// itself cannot be.
-using LogPlace = std::shared_ptr<spdlog::sinks::dist_sink_mt>;
-
-// To be called before any thread is started.
-LogPlace MakeLogMovable() {
-  const std::shared_ptr<spdlog::logger> before = spdlog::default_logger();
-  auto place = std::make_shared<spdlog::sinks::dist_sink_mt>(before->sinks());
-  auto logger = std::make_shared<spdlog::logger>(before->name(), place);
-  logger->set_level(before->level());
-  logger->flush_on(before->flush_level());
-  spdlog::set_default_logger(std::move(logger));
-  return place;
-}
-
-// A process in the background keeps no terminal, no directory and no pipe of who started it; what
-// it has to say goes to the system's log.
-void LeaveTheTerminal(const LogPlace& log) {
-  log->set_sinks(
-      {std::make_shared<spdlog::sinks::syslog_sink_mt>("oxmem", LOG_PID, LOG_DAEMON, true)});
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
-  // Nothing to be done about a root directory that cannot be entered.
-  (void)!chdir("/");
 }
 
 // What the serving process tells the one that waits for it: the exit code, then text for people.
@@ -79,23 +51,6 @@ bool Report(int fd, int code, const std::string& text) {
   return write(fd, message.data(), message.size()) == static_cast<ssize_t>(message.size());
 }
 
-// In the process of a keeper whose server died.
-void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd keeper,
-                const KeeperPlan& plan) {
-  setsid();
-  prctl(PR_SET_NAME, "oxmem");
-  LeaveTheTerminal(MakeLogMovable());
-  // Where relative paths of the first process began.
-  (void)!chdir(directory.c_str());
-  ServePlan next{.keeper = plan, .predecessor = std::move(keeper)};
-  const absl::Status status = ServeMount(spec, std::move(next), [](const std::string&) {
-    (void)!chdir("/");
-    return true;
-  });
-  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
-  _exit(status.ok() ? kExitDone : kExitFailed);
-}
-
 [[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
   const LogPlace log = MakeLogMovable();
   bool ready = false;
@@ -103,10 +58,9 @@ void ServeAgain(const MountSpec& spec, const std::string& directory, UniqueFd ke
   plan.waiting_fd = report.get();
   plan.keeper.patience = spec.keep.value_or(kKeep);
   std::error_code ignored;
-  const std::string directory = std::filesystem::current_path(ignored).string();
-  plan.keeper.restart = [&spec, directory](UniqueFd keeper, const KeeperPlan& next) {
-    ServeAgain(spec, directory, std::move(keeper), next);
-  };
+  plan.keeper.directory = std::filesystem::current_path(ignored).string();
+  plan.keeper.words = spec.options.words;
+  plan.keeper.restart = ServingAgain(spec, plan.keeper.directory);
   const absl::Status status = ServeMount(spec, std::move(plan), [&](const std::string& text) {
     ready = true;
     LeaveTheTerminal(log);

@@ -22,12 +22,15 @@
 #include "apps/common/signals.h"
 #include "apps/common/stats_file.h"
 #include "apps/mount/interest.h"
+#include "apps/mount/keeping.h"
 #include "apps/mount/mount_figures.h"
 #include "apps/mount/mount_succession.h"
+#include "apps/mount/own_places.h"
+#include "apps/mount/remount.h"
 #include "apps/source/source_opener.h"
 #include "fs/fuse/fuse_mount.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/volume/mapped_volume.h"
-#include "fs/volume/read_only_volume.h"
 #include "fs/volume/remote_volume.h"
 #include "fs/volume/statistics_volume.h"
 #include "transport/api/blocking.h"
@@ -53,11 +56,12 @@ std::size_t ReactorCount(const MountSpec& spec) {
 // A mount, and what the main thread does beside its reactors.
 class MountService {
  public:
-  MountService(const MountSpec& spec, ServePlan plan)
-      : spec_(spec), plan_(std::move(plan)), started_(Now()) {}
+  MountService(MountSpec spec, ServePlan plan)
+      : spec_(std::move(spec)), plan_(std::move(plan)), started_(Now()) {}
 
   absl::Status Open();
   std::string Describe() const;
+  void LogNotUsed() const;
   absl::Status Run();
   // Instead of Run: nobody wants the mount. One that was there before stays.
   bool GiveUp();
@@ -68,14 +72,15 @@ class MountService {
   absl::Status MountOrGoOn();
   absl::Status Begin();
   absl::Status Keep();
-  void HearKeeper();
+  Keeper::Things Things() const;
   absl::Status WatchEnds();
   absl::Status OpenFigures();
   absl::Status OfferFigures();
+  absl::StatusOr<Json> Remount(const Json& request);
   absl::Status Tolerated(const absl::Status& status) const;
   ProcessFigures Figures() const;
 
-  const MountSpec& spec_;
+  MountSpec spec_;
   ServePlan plan_;
   const Instant started_;
   std::unique_ptr<EventLoop> loop_;
@@ -83,12 +88,13 @@ class MountService {
   std::unique_ptr<Interest> interest_;  // until something changes for others
   std::vector<std::unique_ptr<SourceOpener>> openers_;
   std::unique_ptr<fs::FuseMount> mount_;
+  std::vector<std::string> not_used_;    // of each file, by composed sources
   std::vector<FileVolumes> statistics_;  // of each file; they live as long as the mount
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<StatsFile> stats_file_;
   LogLimiter stats_log_{Duration::Seconds(60)};
-  std::unique_ptr<Keeper> keeper_;            // null: nobody keeps the mount
+  std::unique_ptr<Keeping> keeping_;
   std::unique_ptr<Predecessor> predecessor_;  // whose mount this goes on with
   bool stopped_by_signal_ = false;
   bool restarted_ = false;  // by the keeper of a process that died
@@ -121,6 +127,7 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
   if (opened.channel->limits().size_bytes == 0) {
     return absl::FailedPreconditionError(absl::StrCat(opened.channel->name(), ": has no bytes"));
   }
+  if (statistics_[file].empty()) not_used_.push_back(FactOf(opened.facts, kNotUsed));
   const transport::Source& source = spec_.sources[file];
   if (predecessor_ == nullptr && statistics_[file].empty() &&
       absl::StartsWith(source.scheme, "tloe")) {
@@ -134,9 +141,6 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
   opener.AddOwnMemory(&own);
   if (!own.empty() && fs::MappedVolume::Mappable(volume->info()).ok()) {
     OXMEM_ASSIGN_OR_RETURN(volume, fs::MappedVolume::Create(std::move(volume)));
-  }
-  if (spec_.options.read_only) {
-    volume = std::make_unique<fs::ReadOnlyVolume>(std::move(volume));
   }
   auto counted = std::make_unique<fs::StatisticsVolume>(std::move(volume));
   statistics_[file].push_back(counted.get());
@@ -171,17 +175,16 @@ absl::Status MountService::OpenVolumes(
 }
 
 absl::Status MountService::Open() {
-  if (plan_.keeper.patience != Duration()) {
-    OXMEM_ASSIGN_OR_RETURN(keeper_, Keeper::Start(plan_.keeper));
-  }
+  OXMEM_ASSIGN_OR_RETURN(keeping_, Keeping::Start(plan_.keeper));
   OXMEM_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
   OXMEM_ASSIGN_OR_RETURN(StopSignals signals, StopSignals::Block());
   signals_ = std::make_unique<StopSignals>(std::move(signals));
   restarted_ = plan_.predecessor.valid();
   if (!restarted_) {
+    OXMEM_RETURN_IF_ERROR(CheckOwnPlaces(spec_));
     OXMEM_ASSIGN_OR_RETURN(interest_, Interest::Watch(plan_.waiting_fd, signals_->fd()));
   }
-  OXMEM_ASSIGN_OR_RETURN(predecessor_, FindPredecessor(spec_, std::move(plan_.predecessor)));
+  OXMEM_ASSIGN_OR_RETURN(predecessor_, FindPredecessor(&spec_, std::move(plan_.predecessor)));
   OXMEM_RETURN_IF_ERROR(MountOrGoOn());
   return WatchEnds();
 }
@@ -199,9 +202,11 @@ absl::Status MountService::MountOrGoOn() {
     OXMEM_ASSIGN_OR_RETURN(mount_,
                            fs::FuseMount::Create(spec_.options, spec_.files, std::move(volumes)));
   } else {
-    OXMEM_ASSIGN_OR_RETURN(fs::LiveMount live, predecessor_->Take());
-    OXMEM_ASSIGN_OR_RETURN(mount_, fs::FuseMount::TakeOver(spec_.options, spec_.files,
-                                                           std::move(volumes), std::move(live)));
+    OXMEM_ASSIGN_OR_RETURN(
+        mount_, fs::FuseMount::PrepareTakeOver(spec_.options, spec_.files, std::move(volumes),
+                                               predecessor_->TakeLife()));
+    OXMEM_ASSIGN_OR_RETURN(std::vector<UniqueFd> fuse_fds, predecessor_->Take());
+    OXMEM_RETURN_IF_ERROR(mount_->TakeOver(std::move(fuse_fds)));
   }
   const absl::Status begun = Begin();
   if (!begun.ok()) {
@@ -222,10 +227,21 @@ absl::Status MountService::Begin() {
   // Before the mount answers, so that it never does when this cannot be.
   OXMEM_RETURN_IF_ERROR(OfferFigures());
   OXMEM_RETURN_IF_ERROR(mount_->Start());
-  return keeper_ == nullptr ? absl::OkStatus() : Keep();
+  return Keep();
 }
 
 absl::Status MountService::Keep() {
+  return keeping_->Keep({.loop = loop_.get(),
+                         .directory = mount_->options().directory,
+                         .things = [this] { return Things(); },
+                         .leave =
+                             [this] {
+                               replaced_ = true;
+                               loop_->Stop();
+                             }});
+}
+
+Keeper::Things MountService::Things() const {
   Keeper::Things things{.record = mount_->record_fd(),
                         .attributes = mount_->attributes_fd(),
                         .fuse_fds = mount_->fuse_fds(),
@@ -237,23 +253,7 @@ absl::Status MountService::Keep() {
   if (metrics_ != nullptr) things.listening = metrics_->listening_fds();
   const absl::StatusOr<std::string> path = KeeperPath(mount_->options().directory);
   if (path.ok()) things.socket_path = *path;
-  return keeper_->Keep(things);
-}
-
-void MountService::HearKeeper() {
-  const int fd = keeper_->fd();
-  switch (keeper_->Hear()) {
-    case Keeper::Heard::kNothing:
-      return;
-    case Keeper::Heard::kLeave:
-      replaced_ = true;
-      loop_->Stop();
-      return;
-    case Keeper::Heard::kEnded:
-      loop_->Unwatch(fd);
-      spdlog::warn("{}: its keeper was killed; the mount will not survive this process",
-                   mount_->options().directory);
-  }
+  return things;
 }
 
 absl::Status MountService::WatchEnds() {
@@ -262,9 +262,6 @@ absl::Status MountService::WatchEnds() {
     stopped_by_signal_ = true;
     loop_->Stop();
   }));
-  if (keeper_ != nullptr) {
-    OXMEM_RETURN_IF_ERROR(loop_->Watch(keeper_->fd(), EPOLLIN, [this](uint32_t) { HearKeeper(); }));
-  }
   return loop_->Watch(mount_->ended_fd(), EPOLLIN, [this](uint32_t) { loop_->Stop(); });
 }
 
@@ -291,7 +288,17 @@ absl::Status MountService::OpenFigures() {
 
 absl::Status MountService::OfferFigures() {
   std::map<std::string, ControlServer::Command> commands;
-  commands["stats"] = [this]() -> absl::StatusOr<Json> { return FiguresJson(Figures()); };
+  commands["stats"] = [this](const Json&) -> absl::StatusOr<Json> {
+    return FiguresJson(Figures());
+  };
+  const absl::StatusOr<fs::OurMount> mount = fs::FindMount(mount_->options().directory);
+  if (mount.ok()) {
+    commands[LendCommand(*mount)] = [this](const Json&) -> absl::StatusOr<Json> {
+      OXMEM_RETURN_IF_ERROR(keeping_->Lend());
+      return Json::object();
+    };
+    commands[RemountName(*mount)] = [this](const Json& request) { return Remount(request); };
+  }
   auto control = ControlServer::Start(loop_.get(), std::move(commands));
   if (control.ok()) {
     control_ = *std::move(control);
@@ -311,6 +318,28 @@ absl::Status MountService::OfferFigures() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Json> MountService::Remount(const Json& request) {
+  if (!request.is_object() || !request.value("source", Json()).is_string() ||
+      !request.value("options", Json()).is_array() ||
+      !request.value("only_check", Json()).is_boolean()) {
+    return absl::InvalidArgumentError("remount: source, options and only_check are wanted");
+  }
+  std::vector<std::string> option_lists;
+  for (const Json& list : request["options"]) {
+    if (!list.is_string()) return absl::InvalidArgumentError("remount: options are texts");
+    option_lists.push_back(list.get<std::string>());
+  }
+  OXMEM_ASSIGN_OR_RETURN(MountSpec next,
+                         Remounted(spec_, request["source"].get<std::string>(), option_lists));
+  Json answer{{"read_only", next.options.read_only}, {"no_exec", next.options.no_exec}};
+  if (request["only_check"].get<bool>()) return answer;
+  OXMEM_RETURN_IF_ERROR(mount_->Change(next.options));
+  spdlog::set_level(spdlog::level::from_str(next.log_level));
+  spec_ = std::move(next);
+  keeping_->Update();
+  return answer;
+}
+
 std::string MountService::Describe() const {
   std::string text;
   for (std::size_t i = 0; i < mount_->files().size(); ++i) {
@@ -319,16 +348,25 @@ std::string MountService::Describe() const {
                     file.provider, ", ", FormatSize(file.size_bytes), ", ",
                     fs::FileModeName(file.mode));
     if (!file.mode_reason.empty()) absl::StrAppend(&text, " (", file.mode_reason, ")");
+    if (!not_used_[i].empty()) absl::StrAppend(&text, ", not used: ", not_used_[i]);
     if (predecessor_ != nullptr) absl::StrAppend(&text, ", taken over");
   }
   return text;
+}
+
+void MountService::LogNotUsed() const {
+  for (std::size_t i = 0; i < not_used_.size(); ++i) {
+    if (not_used_[i].empty()) continue;
+    spdlog::warn("{}/{}: not used, as the smallest part decides: {}", mount_->options().directory,
+                 mount_->files().file(i).name, not_used_[i]);
+  }
 }
 
 bool MountService::GiveUp() {
   if (predecessor_ != nullptr) return false;
   control_.reset();
   metrics_.reset();
-  keeper_.reset();
+  keeping_.reset();
   const absl::Status unmounted = mount_->Shutdown();
   if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
   return true;
@@ -342,11 +380,11 @@ absl::Status MountService::Run() {
   metrics_.reset();
   if (replaced_ && !stopped_by_signal_) {
     mount_->Leave();
-    keeper_->SayLeft();
+    keeping_->SayLeft();
     spdlog::info("{}: left to another process", mount_->options().directory);
   }
   // What the keeper holds would keep those waiting who have a file open while the mount goes.
-  keeper_.reset();
+  keeping_.reset();
   if (stopped_by_signal_) {
     const absl::Status unmounted = mount_->Shutdown();
     if (!unmounted.ok()) spdlog::warn("{}", std::string(unmounted.message()));
@@ -363,8 +401,10 @@ ProcessFigures MountService::Figures() const {
   process.uptime = Now() - started_;
   process.resident_bytes = ResidentBytes();
   process.parts = MountFigures(*mount_, statistics_);
-  const bool kept = keeper_ != nullptr && keeper_->fd() >= 0;
-  process.parts.front().facts.emplace_back("keeper", kept ? "yes" : "no");
+  for (std::size_t i = 0; i < not_used_.size(); ++i) {
+    if (!not_used_[i].empty()) process.parts[i + 1].facts.emplace_back("not_used", not_used_[i]);
+  }
+  process.parts.front().facts.emplace_back("keeper", keeping_->kept() ? "yes" : "no");
   return process;
 }
 
@@ -379,6 +419,7 @@ absl::Status ServeMount(const MountSpec& spec, ServePlan plan,
     return absl::CancelledError(
         absl::StrCat(spec.options.directory, ": nobody waited for the mount; it is taken away"));
   }
+  service.LogNotUsed();
   NotifyServiceManager(absl::StrCat("READY=1\nSTATUS=", text));
   return service.Run();
 }

@@ -30,6 +30,7 @@ const char kMountOptionsHelp[] =
     "data)\n"
     "  allow_other       for all users, not only the one who mounts\n"
     "  noexec            let no file be run as a program\n"
+    "  remount           change options of a mount while it is used; see the manual\n"
     "  uid=, gid=        owner of the files (default: who mounts)\n"
     "  umask=OCTAL       taken away from 0666 and 0755 (default: of the process)\n"
     "  dax=auto          the region's own memory where it lies on this host, else page cache\n"
@@ -55,16 +56,32 @@ constexpr std::string_view kKnown =
     "read_ahead, "
     "stats, stats_interval, prometheus, log_level";
 constexpr uint64_t kMostThreads = 256;
+constexpr uint32_t kNobodysNumber = 0xffffffff;  // -1: the kernel takes it for no user or group
 constexpr Duration kShortestInterval = Duration::Milliseconds(10);
 
 // Words for mount(8), the boot process and systemd, which they do not take out of the list, and
 // those that say what is true of every mount of ours.
 bool IsForOthers(std::string_view key) {
-  constexpr std::array<std::string_view, 21> kWords = {
-      "_netdev", "nofail",  "auto",      "noauto",   "user",       "nouser",
-      "users",   "owner",   "group",     "defaults", "async",      "nosuid",
-      "nodev",   "exec",    "noatime",   "relatime", "nodiratime", "default_permissions",
-      "nouser",  "comment", "norelatime"};
+  constexpr std::array<std::string_view, 20> kWords = {"_netdev",
+                                                       "nofail",
+                                                       "auto",
+                                                       "noauto",
+                                                       "user",
+                                                       "nouser",
+                                                       "users",
+                                                       "owner",
+                                                       "group",
+                                                       "defaults",
+                                                       "async",
+                                                       "nosuid",
+                                                       "nodev",
+                                                       "noatime",
+                                                       "relatime",
+                                                       "nodiratime",
+                                                       "default_permissions",
+                                                       "nouser",
+                                                       "comment",
+                                                       "norelatime"};
   return key.substr(0, 2) == "x-" || key.substr(0, 2) == "X-" ||
          std::find(kWords.begin(), kWords.end(), key) != kWords.end();
 }
@@ -91,14 +108,14 @@ absl::StatusOr<std::optional<std::size_t>> ThreadsOf(const std::string& value) {
 absl::StatusOr<uid_t> UserOf(const std::string& value) {
   if (const passwd* user = getpwnam(value.c_str())) return user->pw_uid;
   uint32_t number = 0;
-  if (absl::SimpleAtoi(value, &number)) return number;
+  if (absl::SimpleAtoi(value, &number) && number != kNobodysNumber) return number;
   return Wrong("uid", absl::StrCat("there is no user \"", value, "\""));
 }
 
 absl::StatusOr<gid_t> GroupOf(const std::string& value) {
   if (const group* found = getgrnam(value.c_str())) return found->gr_gid;
   uint32_t number = 0;
-  if (absl::SimpleAtoi(value, &number)) return number;
+  if (absl::SimpleAtoi(value, &number) && number != kNobodysNumber) return number;
   return Wrong("gid", absl::StrCat("there is no group \"", value, "\""));
 }
 
@@ -147,14 +164,15 @@ absl::Status CheckName(const std::string& name) {
 absl::Status Apply(const std::string& key, const std::string& value, MountSpec& spec,
                    std::vector<std::string>& names) {
   fs::MountOptions& options = spec.options;
-  const bool is_flag = key == "ro" || key == "rw" || key == "allow_other" || key == "noexec";
+  const bool is_flag =
+      key == "ro" || key == "rw" || key == "allow_other" || key == "noexec" || key == "exec";
   if (is_flag && !value.empty()) return Wrong(key, "it takes no value");
   if (key == "ro" || key == "rw") {
     options.read_only = key == "ro";
   } else if (key == "allow_other") {
     options.allow_other = true;
-  } else if (key == "noexec") {
-    options.no_exec = true;
+  } else if (key == "noexec" || key == "exec") {
+    options.no_exec = key == "noexec";
   } else if (key == "name") {
     OXMEM_RETURN_IF_ERROR(CheckName(value));
     names.push_back(value);
@@ -231,10 +249,9 @@ absl::Status NameFiles(const std::vector<std::string>& names, MountSpec& spec) {
 
 // What waits for a peer waits as long as the mount does, unless its own timeout= says otherwise.
 void WaitAsLongAs(Duration timeout, transport::Source& source) {
-  constexpr std::array<std::string_view, 4> kWithPeer = {"tloe", "tloe+udp", "unix", "shm"};
-  constexpr Duration kForEver = Duration::Seconds(int64_t{3600} * 876000);
+  constexpr Duration kForEver = Duration::Seconds(1 << 30);  // the most that sources take
   for (transport::Source& nested : source.nested) WaitAsLongAs(timeout, nested);
-  if (std::find(kWithPeer.begin(), kWithPeer.end(), source.scheme) == kWithPeer.end()) return;
+  if (!WaitsForPeer(source)) return;
   if (source.Find("timeout") != nullptr) return;
   source.parameters.push_back(
       {"timeout", FormatDuration(timeout == Duration() ? kForEver : timeout)});
@@ -257,10 +274,12 @@ MountSpecBuilder::MountSpecBuilder() {
 absl::Status MountSpecBuilder::AddSource(const std::string& text) {
   OXMEM_ASSIGN_OR_RETURN(transport::Source source, transport::ParseSource(text));
   spec_.sources.push_back(std::move(source));
+  spec_.options.words.push_back(absl::StrCat("source=", text));
   return absl::OkStatus();
 }
 
 absl::Status MountSpecBuilder::AddOption(const std::string& key, const std::string& value) {
+  spec_.options.words.push_back(absl::StrCat(key, "=", value));
   return Apply(key, value, spec_, names_);
 }
 
@@ -275,6 +294,7 @@ absl::Status MountSpecBuilder::AddOptions(const std::string& list) {
 absl::StatusOr<MountSpec> MountSpecBuilder::Build() && {
   OXMEM_CHECK(!spec_.sources.empty() && !spec_.options.directory.empty());
   OXMEM_RETURN_IF_ERROR(NameFiles(names_, spec_));
+  spec_.options.words.push_back(absl::StrCat("directory=", spec_.options.directory));
   if (spec_.stats_interval_given && spec_.stats_file.empty()) {
     return Wrong("stats_interval", "there is no file to write to; see stats=");
   }
@@ -316,6 +336,36 @@ absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
   }
   for (const std::string& list : option_lists) OXMEM_RETURN_IF_ERROR(builder.AddOptions(list));
   return std::move(builder).Build();
+}
+
+bool WaitsForPeer(const transport::Source& source) {
+  constexpr std::array<std::string_view, 4> kWithPeer = {"tloe", "tloe+udp", "unix", "shm"};
+  return std::find(kWithPeer.begin(), kWithPeer.end(), source.scheme) != kWithPeer.end();
+}
+
+absl::StatusOr<MountSpec> MountSpecOf(const std::vector<std::string>& words) {
+  MountSpecBuilder builder;
+  bool has_source = false;
+  bool has_directory = false;
+  for (const std::string& word : words) {
+    const std::pair<std::string, std::string> pair = absl::StrSplit(word, absl::MaxSplits('=', 1));
+    const auto& [key, value] = pair;
+    if (key == "source") {
+      OXMEM_RETURN_IF_ERROR(builder.AddSource(value));
+      has_source = true;
+    } else if (key == "directory") {
+      builder.SetDirectory(value);
+      has_directory = !value.empty();
+    } else {
+      OXMEM_RETURN_IF_ERROR(builder.AddOption(key, value));
+    }
+  }
+  if (!has_source || !has_directory) {
+    return absl::InvalidArgumentError("a source or the directory is missing");
+  }
+  OXMEM_ASSIGN_OR_RETURN(MountSpec spec, std::move(builder).Build());
+  spec.options.words = words;
+  return spec;
 }
 
 }  // namespace oxmem::apps

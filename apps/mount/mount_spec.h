@@ -63,6 +63,14 @@ class MountSpecBuilder {
 absl::StatusOr<MountSpec> ParseMountSpec(const std::vector<std::string>& words,
                                          const std::vector<std::string>& option_lists);
 
+// Of options.words, which has all that was said, as source=URI and KEY=VALUE, then directory=PATH,
+// then what was changed since the mount was made: the same again. Relative paths in them begin at
+// the working directory.
+absl::StatusOr<MountSpec> MountSpecOf(const std::vector<std::string>& words);
+
+// Whether its requests wait for another process, which may be silent.
+bool WaitsForPeer(const transport::Source& source);
+
 // The -o options for a help text, one a line.
 extern const char kMountOptionsHelp[];
 

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "apps/mount/keeper.h"
 #include "apps/mount/mount_spec.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/volume/volume.h"
 #include "transport/base/unique_fd.h"
 
@@ -16,9 +17,14 @@ namespace oxmem::apps {
 
 // The keeper whose mount this process is to go on with: the one that started it, or that of a mount
 // at the directory which nobody serves, or is to be replaced. Null if there is none and the mount
-// is to be made. A mount that nobody serves and that is of something else is given up for it.
-absl::StatusOr<std::unique_ptr<Predecessor>> FindPredecessor(const MountSpec& spec,
-                                                             UniqueFd inherited);
+// is to be made. A mount that nobody serves and that is of something else is given up for it. What
+// was changed of a mount since it was made (remount.h) holds on: all of it for one that its keeper
+// has started again, ro or rw for one that goes on with a mount that nobody serves.
+absl::StatusOr<std::unique_ptr<Predecessor>> FindPredecessor(MountSpec* spec, UniqueFd inherited);
+
+// What the server of the mount is asked for by its control socket when it has no keeper that could
+// be asked: one for a successor.
+std::string LendCommand(const fs::OurMount& mount);
 
 // Whether the opened sources are those of the mount.
 absl::Status CheckSuccession(const Predecessor& predecessor, const MountSpec& spec,

@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_split.h"
 #include "apps/common/cli.h"
+#include "apps/mount/keeper_command.h"
 #include "apps/mount/mount_run.h"
+#include "apps/mount/remount.h"
 
 namespace oxmem::apps {
 namespace {
@@ -45,6 +47,11 @@ int Main(int argc, char** argv) {
                     "usage: mount.oxmem SOURCE DIR [-o OPTIONS] (see oxmem mount --help)"));
   }
   const std::string directory = words[1];
+  if (AsksForRemount(options)) {
+    // mount(8) gives all that is to hold, and exec by saying nothing.
+    options.insert(options.begin(), "exec");
+    return fake ? kExitDone : RemountCommand(kProgram, words[0], directory, options);
+  }
   words = absl::StrSplit(words[0], ' ', absl::SkipEmpty());
   // What fstab writes where there is nothing to name.
   if (words == std::vector<std::string>{"none"}) words.clear();
@@ -61,5 +68,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   oxmem::apps::OpenStandardDescriptors();
+  oxmem::apps::BecomeKeeperIfAsked(argc, argv);
   return oxmem::apps::Main(argc, argv);
 }

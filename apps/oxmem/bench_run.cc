@@ -85,7 +85,9 @@ absl::StatusOr<BenchResult> BenchRun::Run() {
   }));
   OXMEM_RETURN_IF_ERROR(WatchEvents(loop.get()));
   std::map<std::string, ControlServer::Command> commands;
-  commands["stats"] = [this]() -> absl::StatusOr<Json> { return FiguresJson(Figures()); };
+  commands["stats"] = [this](const Json&) -> absl::StatusOr<Json> {
+    return FiguresJson(Figures());
+  };
   const auto control = ControlServer::Start(loop.get(), std::move(commands));
   if (!control.ok())
     spdlog::info("oxmem stats cannot see this run: {}", std::string(control.status().message()));

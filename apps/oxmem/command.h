@@ -20,6 +20,9 @@ void AddStatsCommand(CLI::App& app, Run& run);
 void AddTopCommand(CLI::App& app, Run& run);
 void AddUmountCommand(CLI::App& app, Run& run);
 
+// Does not return if this program was started by itself, as the keeper of a mount.
+void RunAsPartOfAMount(int argc, char** argv);
+
 }  // namespace oxmem::apps
 
 #endif  // APPS_OXMEM_COMMAND_H_

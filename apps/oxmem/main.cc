@@ -87,5 +87,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   oxmem::apps::OpenStandardDescriptors();
+  oxmem::apps::RunAsPartOfAMount(argc, argv);
   return oxmem::apps::Main(argc, argv);
 }

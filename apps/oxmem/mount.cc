@@ -3,9 +3,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "apps/common/cli.h"
+#include "apps/mount/keeper_command.h"
 #include "apps/mount/mount_config.h"
 #include "apps/mount/mount_run.h"
+#include "apps/mount/remount.h"
 #include "apps/oxmem/command.h"
 
 namespace oxmem::apps {
@@ -26,8 +29,20 @@ struct UmountWords {
   bool lazy = false;
 };
 
+int RunRemount(const std::string& program, const MountWords& words) {
+  if (words.all || words.foreground || words.replace || !words.config.empty() ||
+      words.words.empty()) {
+    return Fail(program, absl::InvalidArgumentError(
+                             "-o remount: goes with the directory of a mount and no other option"));
+  }
+  const std::vector<std::string> sources(words.words.begin(), words.words.end() - 1);
+  return RemountCommand(program, absl::StrJoin(sources, " "), words.words.back(),
+                        words.option_lists);
+}
+
 int RunMount(const MountWords& words) {
   constexpr char kProgram[] = "oxmem mount";
+  if (AsksForRemount(words.option_lists)) return RunRemount(kProgram, words);
   if (words.all) return MountAllCommand(kProgram, words.option_lists);
   absl::StatusOr<MountSpec> spec =
       words.config.empty() ? ParseMountSpec(words.words, words.option_lists)
@@ -52,6 +67,8 @@ int RunUmount(const UmountWords& words) {
 }
 
 }  // namespace
+
+void RunAsPartOfAMount(int argc, char** argv) { BecomeKeeperIfAsked(argc, argv); }
 
 void AddMountCommand(CLI::App& app, Run& run) {
   auto words = std::make_shared<MountWords>();

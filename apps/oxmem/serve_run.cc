@@ -104,7 +104,9 @@ absl::Status Service::WatchSignals() {
 
 absl::Status Service::OfferFigures() {
   std::map<std::string, ControlServer::Command> commands;
-  commands["stats"] = [this]() -> absl::StatusOr<Json> { return FiguresJson(Figures()); };
+  commands["stats"] = [this](const Json&) -> absl::StatusOr<Json> {
+    return FiguresJson(Figures());
+  };
   absl::StatusOr<std::unique_ptr<ControlServer>> control =
       ControlServer::Start(loop_.get(), std::move(commands));
   if (control.ok()) {

@@ -79,7 +79,7 @@ AttributeStore::Attributes AttributeStore::Get(std::size_t entry) const {
                      .device = static_cast<uint64_t>(word(10)),
                      .inode = static_cast<uint64_t>(word(11)),
                      .generation = static_cast<uint32_t>(word(12)),
-                     .known = word(13) != 0,
+                     .lookups = static_cast<int32_t>(word(13)),
                      .modified_ns = word(14)}};
 }
 
@@ -101,7 +101,7 @@ void AttributeStore::Set(std::size_t entry, const Attributes& attributes) {
                                       static_cast<int64_t>(attributes.memory.device),
                                       static_cast<int64_t>(attributes.memory.inode),
                                       attributes.memory.generation,
-                                      attributes.memory.known ? 1 : 0,
+                                      attributes.memory.lookups,
                                       attributes.memory.modified_ns};
   for (std::size_t i = 0; i < kCopyWords; ++i) {
     copy[i].store(values[i], std::memory_order_relaxed);

@@ -28,7 +28,7 @@ class AttributeStore {
     uint64_t device = 0;     // of the memory file behind it
     uint64_t inode = 0;
     uint32_t generation = 0;  // of our inode; another one for other memory
-    bool known = false;       // the kernel has looked up this generation
+    int32_t lookups = 0;      // of this generation by the kernel; not counted further than 2
     int64_t modified_ns = 0;  // of the memory file, when it was looked at last
 
     bool operator==(const Memory&) const = default;

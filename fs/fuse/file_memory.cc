@@ -7,6 +7,17 @@
 #include "transport/base/status.h"
 
 namespace oxmem::fs {
+namespace {
+
+// The open that a program has begun on the inode from before may come behind the first look-up of
+// the new one. Told ESTALE, the kernel looks up once more and opens what it finds.
+constexpr int32_t kEnoughLookups = 2;
+
+bool MayBeOfAnother(const AttributeStore::Memory& memory) {
+  return memory.generation != 0 && memory.lookups < kEnoughLookups;
+}
+
+}  // namespace
 
 absl::StatusOr<FileTable::MemoryFile> FileTable::MemoryFileOf(int fd) {
   struct stat memory {};
@@ -18,7 +29,7 @@ absl::StatusOr<int32_t> FileTable::Backing(std::size_t index, const MemoryFile& 
                                            const std::function<absl::StatusOr<int32_t>()>& make) {
   MutexLock lock(&mutex_);
   AttributeStore::Attributes own = store_->Get(index + 1);
-  if (!own.memory.known && own.memory.generation != 0) {
+  if (MayBeOfAnother(own.memory)) {
     return ErrnoStatus(ESTALE, "the file is another one now");
   }
   if (own.memory.backing_id != 0) return own.memory.backing_id;
@@ -37,7 +48,7 @@ bool FileTable::LoseIf(std::size_t index, bool other, const MemoryFile& memory) 
   if (is_that == other) return false;
   own.memory.backing_id = 0;
   own.memory.generation += 1;
-  own.memory.known = false;
+  own.memory.lookups = 0;
   store_->Set(index + 1, own);
   return true;
 }
@@ -67,8 +78,8 @@ uint32_t FileTable::losses(std::size_t index) const {
 uint32_t FileTable::LookUp(std::size_t index) {
   MutexLock lock(&mutex_);
   AttributeStore::Attributes own = store_->Get(index + 1);
-  if (!own.memory.known) {
-    own.memory.known = true;
+  if (own.memory.lookups < kEnoughLookups) {
+    own.memory.lookups += 1;
     store_->Set(index + 1, own);
   }
   return own.memory.generation;
@@ -77,7 +88,12 @@ uint32_t FileTable::LookUp(std::size_t index) {
 bool FileTable::stale(std::size_t index) const {
   MutexLock lock(&mutex_);
   const AttributeStore::Memory memory = store_->Get(index + 1).memory;
-  return !memory.known && memory.generation != 0;
+  return memory.lookups == 0 && memory.generation != 0;
+}
+
+bool FileTable::MayOpen(std::size_t index) const {
+  MutexLock lock(&mutex_);
+  return !MayBeOfAnother(store_->Get(index + 1).memory);
 }
 
 }  // namespace oxmem::fs

@@ -48,7 +48,9 @@ absl::StatusOr<std::unique_ptr<FileTable>> FileTable::Create(std::vector<File> f
                    .modified = now,
                    .changed = now});
   }
-  return std::make_unique<FileTable>(std::move(files), std::move(store));
+  auto table = std::make_unique<FileTable>(std::move(files), std::move(store));
+  table->SetMountReadOnly(options.read_only);
+  return table;
 }
 
 mode_t FileTable::ModeOfNew(const std::vector<File>& files, std::size_t entry, mode_t umask) {
@@ -161,7 +163,7 @@ std::vector<std::pair<std::string, std::string>> FileTable::ExtendedAttributes(
       {"user.oxmem.size", absl::StrCat(file.size_bytes)},
       {"user.oxmem.block_size", absl::StrCat(file.block_bytes)},
       {"user.oxmem.dax", FileModeName(file.mode)},
-      {"user.oxmem.read_only", file.read_only ? "yes" : "no"},
+      {"user.oxmem.read_only", read_only(index) ? "yes" : "no"},
       {"user.oxmem.persistent", file.persistent ? "yes" : "no"},
       {"user.oxmem.health", health},
   };

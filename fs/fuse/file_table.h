@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -34,7 +35,7 @@ class FileTable {
     std::string provider;  // the channel's own words
     uint64_t size_bytes = 0;
     uint64_t block_bytes = 1;
-    bool read_only = false;
+    bool read_only = false;  // the region itself; see read_only() too
     bool persistent = false;
     FileMode mode = FileMode::kPageCache;
     std::string mode_reason;  // why not passthrough; empty if it is
@@ -49,6 +50,12 @@ class FileTable {
 
   std::size_t size() const { return files_.size(); }
   const File& file(std::size_t index) const { return files_[index]; }
+
+  // Whether nothing can be written to it now: the region is read-only, or the mount is.
+  bool read_only(std::size_t index) const {
+    return files_[index].read_only || mount_read_only_.load(std::memory_order_relaxed);
+  }
+  void SetMountReadOnly(bool on) { mount_read_only_.store(on, std::memory_order_relaxed); }
 
   // Before the first reactor starts.
   void SetMode(std::size_t index, FileMode mode, std::string reason);
@@ -81,6 +88,8 @@ class FileTable {
   uint32_t LookUp(std::size_t index);
   // Whether the kernel has yet to learn that the inode is another one.
   bool stale(std::size_t index) const;
+  // Whether an open is of the inode that there is now; otherwise its answer is ESTALE.
+  bool MayOpen(std::size_t index) const;
 
   // Gives the root and all files the owner, the group and the mode of new ones, as far as `options`
   // differ from these.
@@ -114,6 +123,7 @@ class FileTable {
   bool LoseIf(std::size_t index, bool other, const MemoryFile& memory);
 
   std::vector<File> files_;
+  std::atomic<bool> mount_read_only_{false};
   mutable Mutex mutex_;                    // for Get and Set of the store
   std::unique_ptr<AttributeStore> store_;  // the root, then the files
 };

@@ -4,9 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,6 +14,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "fs/fuse/apart.h"
 #include "fs/fuse/held_stderr.h"
 #include "fs/fuse/holders.h"
 #include "fs/fuse/init_reply.h"
@@ -31,6 +30,7 @@ namespace oxmem::fs {
 namespace {
 
 constexpr Duration kHandshakePatience = Duration::Seconds(10);
+constexpr Duration kWriteBackPatience = Duration::Seconds(60);
 constexpr Duration kEndPatience = Duration::Seconds(5);
 
 // Commas and backslashes separate mount options.
@@ -58,14 +58,14 @@ void CatchWakeSignal() {
   sigaction(SIGUSR1, &action, nullptr);
 }
 
-FileTable::File FileOf(const MountFile& file, const Volume& volume, const MountOptions& options) {
+FileTable::File FileOf(const MountFile& file, const Volume& volume) {
   const VolumeInfo& info = volume.info();
   return {.name = file.name,
           .source = file.source,
           .provider = volume.name(),
           .size_bytes = info.size_bytes,
           .block_bytes = info.block_bytes,
-          .read_only = info.read_only || options.read_only,
+          .read_only = info.read_only,
           .persistent = info.persistent};
 }
 
@@ -93,7 +93,7 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::Create(
   OXMEM_CHECK(volumes[0].size() == files.size());
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
-    table.push_back(FileOf(files[i], *volumes[0][i], options));
+    table.push_back(FileOf(files[i], *volumes[0][i]));
   }
   OXMEM_ASSIGN_OR_RETURN(auto file_table, FileTable::Create(std::move(table), options));
   std::unique_ptr<FuseMount> mount(new FuseMount(std::move(options), std::move(file_table)));
@@ -196,7 +196,10 @@ absl::Status FuseMount::Start() {
       (void)!write(ended_fd_.get(), &one, sizeof one);
     });
   }
-  if (!taken_over_ || read_ahead_changed_) RaiseReadAhead();
+  if (!taken_over_ || read_ahead_changed_) {
+    const absl::Status set = SetReadAhead();
+    if (!set.ok()) spdlog::debug("read-ahead stays as it is: {}", std::string(set.message()));
+  }
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const FileTable::File& file = files_->file(i);
     if (files_->stale(i)) LookUpAgain(absl::StrCat(options_.directory, "/", file.name));
@@ -207,16 +210,15 @@ absl::Status FuseMount::Start() {
   return absl::OkStatus();
 }
 
-void FuseMount::RaiseReadAhead() const {
-  struct stat root;
-  if (stat(options_.directory.c_str(), &root) != 0) return;
-  const std::string path = absl::StrCat("/sys/class/bdi/", major(root.st_dev), ":",
-                                        minor(root.st_dev), "/read_ahead_kb");
+absl::Status FuseMount::SetReadAhead() const {
+  OXMEM_ASSIGN_OR_RETURN(const OurMount mount, FindMount(options_.directory));
+  const std::string path = absl::StrCat(
+      "/sys/class/bdi/", absl::StrReplaceAll(mount.device, {{"-", ":"}}), "/read_ahead_kb");
   std::ofstream file(path);
   file << options_.read_ahead_bytes / 1024 << std::endl;
-  if (!file) {
-    spdlog::debug("{}: read-ahead stays as it is: {} cannot be written", options_.directory, path);
-  }
+  if (file) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(options_.directory, ": ", path, " cannot be written"));
 }
 
 absl::Status FuseMount::Shutdown() {
@@ -235,12 +237,7 @@ absl::Status FuseMount::Shutdown() {
                      "whoever uses it there gets errors from now on"));
   }
   const std::string who = HoldersOf(options_.directory);
-  {
-    const UniqueFd root(open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (root.valid() && syncfs(root.get()) != 0) {
-      spdlog::warn("{}: writing back: {}", options_.directory, std::strerror(errno));
-    }
-  }
+  WriteBack();
   const absl::Status detached = Unmount(options_.directory, UnmountMode::kDetach);
   mounted_ = !detached.ok();
   StopServing();
@@ -248,6 +245,27 @@ absl::Status FuseMount::Shutdown() {
   if (ErrnoOf(status) != EBUSY) return status;
   return ErrnoStatus(EBUSY, absl::StrCat(options_.directory, " was in use and is detached",
                                          who.empty() ? "" : ": ", who));
+}
+
+// File by file: a syncfs of FUSE begins to write and does not wait (Linux 6.18).
+void FuseMount::WriteBack() const {
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < files_->size(); ++i) {
+    paths.push_back(absl::StrCat(options_.directory, "/", files_->file(i).name));
+  }
+  const auto sync = [&paths] {
+    int error = 0;
+    for (const std::string& path : paths) {
+      const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+      if (fd < 0 || fsync(fd) != 0) error = errno;
+    }
+    return error;
+  };
+  const int error = Apart(sync, Now() + kWriteBackPatience);
+  if (error != 0) {
+    spdlog::warn("{}: not everything could be written back: {}", options_.directory,
+                 std::strerror(error));
+  }
 }
 
 void FuseMount::StopServing() {

@@ -30,16 +30,20 @@ class FuseMount {
       MountOptions options, std::vector<MountFile> files,
       std::vector<std::vector<std::unique_ptr<Volume>>> volumes);
 
-  // Goes on with a mount that another process made and does not serve any more: files that are open
-  // in it stay open, and what that process left unanswered is answered by this one. The options and
-  // files are those of the record (CheckTakeOver). Owner, umask and read-ahead are applied if they
-  // are others than were asked for before. On an error the mount is as it was.
-  static absl::StatusOr<std::unique_ptr<FuseMount>> TakeOver(
+  // For a mount that another process made: everything that may fail while that one still serves it.
+  // Files that are open in it stay open, and what that process leaves unanswered is answered by
+  // this one. The options and files are those of the record (CheckTakeOver). Of `life` only the
+  // record and the attributes are needed.
+  static absl::StatusOr<std::unique_ptr<FuseMount>> PrepareTakeOver(
       MountOptions options, std::vector<MountFile> files,
-      std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live);
+      std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount life);
+  // Nobody serves it any more: goes on with it. Owner, umask and read-ahead are applied if they are
+  // others than were asked for before. On an error the mount is as it was.
+  absl::Status TakeOver(std::vector<UniqueFd> fuse_fds);
 
-  // Whether TakeOver would be of the same files; otherwise what differs. `volumes` are those of one
-  // reactor, or none for a look at the words alone.
+  // Whether a take-over would be of the same files, and agree with the kernel on the same;
+  // otherwise what differs. `volumes` are those of one reactor, or none for a look at the words
+  // alone.
   static absl::Status CheckTakeOver(const MountRecord& record, const MountOptions& options,
                                     const std::vector<MountFile>& files,
                                     std::span<const std::unique_ptr<Volume>> volumes);
@@ -63,6 +67,10 @@ class FuseMount {
   // those under way are given a moment to end, and all the time they need on a kernel that does
   // not give requests twice.
   void Leave();
+
+  // Gives the mount what `options` have of owner, umask, timeout, read-ahead, ro and words; the
+  // kernel's own ro is the caller's affair. The record is another one then.
+  absl::Status Change(const MountOptions& options);
 
   // For a LiveMount: the descriptors belong to the mount.
   int record_fd() const { return record_fd_.get(); }
@@ -88,14 +96,14 @@ class FuseMount {
   absl::Status Handshake();
   absl::Status ChooseModes(bool kernel_has_passthrough);
   absl::Status WriteRecord(std::vector<std::byte> init_request);
-  absl::Status Adopt(const MountRecord& record, std::vector<UniqueFd> fuse_fds);
-  absl::Status AdoptModes(const MountRecord& record);
+  void AdoptModes(const MountRecord& record);
   absl::Status ApplyOptions(const MountRecord& record);
   void ForgetAttributes() const;
   void AskAgain();
-  void RaiseReadAhead() const;
+  absl::Status SetReadAhead() const;
   // True if the reactors have ended by themselves, or do so in time.
   bool WaitForEnd(Duration patience) const;
+  void WriteBack() const;
   void StopServing();
   void Join();
 
@@ -112,6 +120,7 @@ class FuseMount {
   bool taken_over_ = false;
   bool owners_changed_ = false;      // since the kernel asked
   bool read_ahead_changed_ = false;  // or not told yet
+  std::vector<std::byte> init_request_;
   bool survives_its_server_ = false;
 };
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/fuse_mount.h"
 #include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/negotiation.h"
 #include "fs/fuse/passthrough.h"
 #include "spdlog/spdlog.h"
 #include "transport/base/check.h"
@@ -41,6 +42,23 @@ absl::Status Differs(const MountRecord& record, const std::string& what) {
       absl::StrCat(record.directory, ": cannot be taken over: ", what));
 }
 
+absl::Status DisagreesWithKernel(const MountRecord& record) {
+  return Differs(record,
+                 "this version of oxmem or libfuse agrees on something else with the kernel than "
+                 "the one that made the mount; mount it anew");
+}
+
+// And nothing else: reactors read the rest.
+void CopyChangeable(const MountOptions& from, MountOptions* to) {
+  to->uid = from.uid;
+  to->gid = from.gid;
+  to->umask = from.umask;
+  to->timeout = from.timeout;
+  to->read_ahead_bytes = from.read_ahead_bytes;
+  to->read_only = from.read_only;
+  to->words = from.words;
+}
+
 FileTable::File FileOf(const MountRecord::File& kept, const Volume& volume) {
   return {.name = kept.name,
           .source = kept.source,
@@ -54,13 +72,15 @@ FileTable::File FileOf(const MountRecord::File& kept, const Volume& volume) {
 }  // namespace
 
 absl::Status FuseMount::WriteRecord(std::vector<std::byte> init_request) {
+  init_request_ = std::move(init_request);
   MountRecord record{.directory = options_.directory,
                      .options = LastingOptions(options_),
                      .uid = options_.uid,
                      .gid = options_.gid,
                      .umask = options_.umask,
                      .read_ahead_bytes = options_.read_ahead_bytes,
-                     .init_request = std::move(init_request),
+                     .words = options_.words,
+                     .init_request = init_request_,
                      .init_answer = reactors_[0]->init_answer(),
                      .files = {}};
   for (std::size_t i = 0; i < files_->size(); ++i) {
@@ -95,37 +115,43 @@ absl::Status FuseMount::CheckTakeOver(const MountRecord& record, const MountOpti
     }
     if (volumes.empty()) continue;
     const VolumeInfo& info = volumes[i]->info();
+    if (kept.mode == FileMode::kPassthrough) {
+      const absl::Status possible = PassthroughPossible(info, true);
+      if (!possible.ok()) return Differs(record, std::string(possible.message()));
+    }
     if (kept.size_bytes != info.size_bytes || (info.read_only && !kept.read_only)) {
       return Differs(record, absl::StrCat(kept.name, " has ", kept.size_bytes, " bytes there and ",
                                           info.size_bytes, info.read_only ? " read-only" : "",
                                           " at the source now"));
     }
   }
-  return absl::OkStatus();
+  OXMEM_ASSIGN_OR_RETURN(const std::vector<std::byte> answer, InitAnswerTo(record.init_request));
+  return answer == record.init_answer ? absl::OkStatus() : DisagreesWithKernel(record);
 }
 
-absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::TakeOver(
+absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::PrepareTakeOver(
     MountOptions options, std::vector<MountFile> files,
-    std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live) {
+    std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount life) {
   OXMEM_CHECK(!volumes.empty());
-  OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(live.record.get()));
+  OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(life.record.get()));
   OXMEM_RETURN_IF_ERROR(CheckTakeOver(record, options, files, volumes[0]));
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
     table.push_back(FileOf(record.files[i], *volumes[0][i]));
   }
   OXMEM_ASSIGN_OR_RETURN(auto store,
-                         AttributeStore::Adopt(std::move(live.attributes), table.size() + 1));
+                         AttributeStore::Adopt(std::move(life.attributes), table.size() + 1));
   auto file_table = std::make_unique<FileTable>(std::move(table), std::move(store));
+  file_table->SetMountReadOnly(options.read_only);
   std::unique_ptr<FuseMount> mount(new FuseMount(std::move(options), std::move(file_table)));
-  mount->record_fd_ = std::move(live.record);
+  mount->record_fd_ = std::move(life.record);
   OXMEM_RETURN_IF_ERROR(mount->MakeReactors(std::move(volumes)));
   OXMEM_RETURN_IF_ERROR(mount->MakeSessions());
-  OXMEM_RETURN_IF_ERROR(mount->Adopt(record, std::move(live.fuse_fds)));
   return mount;
 }
 
-absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> fuse_fds) {
+absl::Status FuseMount::TakeOver(std::vector<UniqueFd> fuse_fds) {
+  OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(record_fd_.get()));
   if (fuse_fds.empty()) return Differs(record, "its descriptor is missing");
   OXMEM_ASSIGN_OR_RETURN(const InitReply reply, InitReply::FromRequest(record.init_request));
   // Clones are made before the first descriptor is given away.
@@ -136,16 +162,12 @@ absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> f
   for (std::size_t i = 0; i < reactors_.size(); ++i) {
     OXMEM_RETURN_IF_ERROR(reactors_[i]->Attach(fuse_fds[i].Release()));
     OXMEM_RETURN_IF_ERROR(reactors_[i]->Initialize(record.init_request, reply, false));
-    if (reactors_[i]->init_answer() != record.init_answer) {
-      return Differs(record,
-                     "this version of oxmem or libfuse agrees on something else with the "
-                     "kernel than the one that made the mount; mount it anew");
-    }
+    if (reactors_[i]->init_answer() != record.init_answer) return DisagreesWithKernel(record);
   }
   for (std::size_t i = reactors_.size(); i < fuse_fds.size(); ++i) {
     surplus_fds_.push_back(std::move(fuse_fds[i]));
   }
-  OXMEM_RETURN_IF_ERROR(AdoptModes(record));
+  AdoptModes(record);
   OXMEM_RETURN_IF_ERROR(ApplyOptions(record));
   survives_its_server_ = reply.kernel_has_resend();
   taken_over_ = true;
@@ -153,27 +175,41 @@ absl::Status FuseMount::Adopt(const MountRecord& record, std::vector<UniqueFd> f
   return absl::OkStatus();
 }
 
-absl::Status FuseMount::AdoptModes(const MountRecord& record) {
+void FuseMount::AdoptModes(const MountRecord& record) {
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const MountRecord::File& kept = record.files[i];
     files_->SetMode(i, kept.mode, kept.mode_reason);
     if (kept.mode != FileMode::kPassthrough) continue;
-    const VolumeInfo& info = reactors_[0]->volume(i).info();
-    const absl::Status possible = PassthroughPossible(info, true);
-    if (!possible.ok()) return Differs(record, std::string(possible.message()));
     // The node may have been replaced meanwhile.
     reactors_[0]->CheckMemory(i);
   }
-  return absl::OkStatus();
 }
 
 absl::Status FuseMount::ApplyOptions(const MountRecord& record) {
   owners_changed_ =
       record.uid != options_.uid || record.gid != options_.gid || record.umask != options_.umask;
   read_ahead_changed_ = record.read_ahead_bytes != options_.read_ahead_bytes;
-  if (!owners_changed_ && !read_ahead_changed_) return absl::OkStatus();
   OXMEM_RETURN_IF_ERROR(WriteRecord(record.init_request));
   if (owners_changed_) files_->ApplyOwners(record.uid, record.gid, record.umask, options_);
+  return absl::OkStatus();
+}
+
+absl::Status FuseMount::Change(const MountOptions& options) {
+  const MountOptions before = options_;
+  CopyChangeable(options, &options_);
+  absl::Status status;
+  if (options_.read_ahead_bytes != before.read_ahead_bytes) status = SetReadAhead();
+  if (status.ok()) status = WriteRecord(init_request_);
+  if (!status.ok()) {
+    CopyChangeable(before, &options_);
+    return status;
+  }
+  files_->SetMountReadOnly(options_.read_only);
+  for (auto& reactor : reactors_) reactor->SetTimeout(options_.timeout);
+  if (options_.uid != before.uid || options_.gid != before.gid || options_.umask != before.umask) {
+    files_->ApplyOwners(before.uid, before.gid, before.umask, options_);
+    ForgetAttributes();
+  }
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "transport/base/clock.h"
 
@@ -50,6 +51,8 @@ struct MountOptions {
   Duration timeout = Duration::Seconds(30);  // of a request, then EIO
   std::optional<Duration> spin;  // look for work this long before sleeping; not said: as it pays
   uint64_t read_ahead_bytes = uint64_t{1} << 20;
+  // All that was said of the mount, in a form that is its maker's affair: for successors.
+  std::vector<std::string> words;
 };
 
 // One file of the mount.

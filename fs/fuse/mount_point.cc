@@ -23,6 +23,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "fs/fuse/apart.h"
 #include "fs/fuse/mount_table.h"
 #include "transport/base/status.h"
 #include "transport/base/unique_fd.h"
@@ -39,28 +40,6 @@ std::optional<MountTableEntry> MountedAt(const std::string& path) {
     if (entry.path == path) mounted = std::move(entry);
   }
   return mounted;
-}
-
-// Without touching the last component if a mount of ours is there, which may be dead or wait for
-// somebody to serve it.
-absl::StatusOr<std::string> AbsolutePath(const std::string& directory) {
-  std::string path = directory;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  const std::size_t slash = path.rfind('/');
-  const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-  char resolved[PATH_MAX];
-  if (!name.empty() && name != "." && name != ".." &&
-      realpath(parent.c_str(), resolved) != nullptr) {
-    std::string whole = absl::StrCat(std::strcmp(resolved, "/") == 0 ? "" : resolved, "/", name);
-    const auto mounted = MountedAt(whole);
-    if (mounted.has_value() && mounted->type == kMountType) return whole;
-  }
-  if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
-  if (errno == ENOENT) {
-    return absl::NotFoundError(absl::StrCat(directory, ": there is no such directory"));
-  }
-  return ErrnoStatus(errno, directory);
 }
 
 absl::Status CheckEmpty(const std::string& path) {
@@ -128,9 +107,31 @@ absl::Status ClearAway(const std::string& path) {
 
 }  // namespace
 
+// Without touching the last component if a mount of ours is there, which may be dead or wait for
+// somebody to serve it.
+absl::StatusOr<std::string> MountPath(const std::string& directory) {
+  std::string path = directory;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  const std::size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  char resolved[PATH_MAX];
+  if (!name.empty() && name != "." && name != ".." &&
+      realpath(parent.c_str(), resolved) != nullptr) {
+    std::string whole = absl::StrCat(std::strcmp(resolved, "/") == 0 ? "" : resolved, "/", name);
+    const auto mounted = MountedAt(whole);
+    if (mounted.has_value() && mounted->type == kMountType) return whole;
+  }
+  if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
+  if (errno == ENOENT) {
+    return absl::NotFoundError(absl::StrCat(directory, ": there is no such directory"));
+  }
+  return ErrnoStatus(errno, directory);
+}
+
 absl::StatusOr<MountPoint> PrepareMountPoint(const std::string& directory) {
   MountPoint point;
-  const absl::StatusOr<std::string> absolute = AbsolutePath(directory);
+  const absl::StatusOr<std::string> absolute = MountPath(directory);
   if (absl::IsNotFound(absolute.status())) {
     return absl::NotFoundError(
         absl::StrCat(std::string(absolute.status().message()), " (make it with mkdir)"));
@@ -158,7 +159,7 @@ absl::StatusOr<MountPoint> PrepareMountPoint(const std::string& directory) {
 }
 
 absl::StatusOr<OurMount> FindMount(const std::string& directory) {
-  OXMEM_ASSIGN_OR_RETURN(const std::string path, AbsolutePath(directory));
+  OXMEM_ASSIGN_OR_RETURN(const std::string path, MountPath(directory));
   const auto mounted = MountedAt(path);
   if (!mounted.has_value()) {
     return absl::NotFoundError(absl::StrCat(path, ": nothing is mounted there"));
@@ -203,8 +204,9 @@ Liveness LivenessOf(const std::string& path) {
 absl::Status Unmount(const std::string& directory, UnmountMode mode) {
   if (geteuid() != 0) return UnmountByHelper(directory, mode);
   const int flags = UMOUNT_NOFOLLOW | (mode == UnmountMode::kDetach ? MNT_DETACH : 0);
-  if (umount2(directory.c_str(), flags) != 0) return ErrnoStatus(errno, directory);
-  return absl::OkStatus();
+  const int error =
+      Apart([&directory, flags] { return umount2(directory.c_str(), flags) == 0 ? 0 : errno; });
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, directory);
 }
 
 }  // namespace oxmem::fs

@@ -21,6 +21,9 @@ struct MountPoint {
 // point. What a killed daemon left there is taken away first.
 absl::StatusOr<MountPoint> PrepareMountPoint(const std::string& directory);
 
+// The absolute path of a directory that is to be mounted, or is. A mount of ours is not asked.
+absl::StatusOr<std::string> MountPath(const std::string& directory);
+
 struct OurMount {
   std::string path;    // absolute
   std::string device;  // "0-45": the number of the mount on this host
@@ -42,7 +45,8 @@ enum class UnmountMode {
 };
 
 // As root by the system call, otherwise through fusermount3. Dirty pages are written back first,
-// so the daemon must be serving, on another thread if it is this process.
+// so the daemon must be serving, on another thread if it is this process. Another process asks the
+// kernel (apart.h).
 absl::Status Unmount(const std::string& directory, UnmountMode mode);
 
 }  // namespace oxmem::fs

@@ -17,7 +17,7 @@ namespace oxmem::fs {
 namespace {
 
 constexpr uint64_t kMagic = 0x6f786d656d4d4e54;  // "oxmemMNT"
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
 constexpr std::size_t kLongest = 1 << 20;
 
 class Encoder {
@@ -95,6 +95,8 @@ std::vector<std::byte> EncodeMountRecord(const MountRecord& record) {
   out.Number(record.gid);
   out.Number(record.umask);
   out.Number(record.read_ahead_bytes);
+  out.Number(static_cast<uint32_t>(record.words.size()));
+  for (const std::string& word : record.words) out.Text(word);
   out.Bytes(record.init_request);
   out.Bytes(record.init_answer);
   out.Number(static_cast<uint32_t>(record.files.size()));
@@ -126,6 +128,8 @@ absl::StatusOr<MountRecord> DecodeMountRecord(std::span<const std::byte> bytes) 
   record.gid = in.Number<uint32_t>();
   record.umask = in.Number<uint32_t>();
   record.read_ahead_bytes = in.Number<uint64_t>();
+  const auto words = in.Number<uint32_t>();
+  for (uint32_t i = 0; i < words && in.ok(); ++i) record.words.push_back(in.Text());
   record.init_request = in.Bytes();
   record.init_answer = in.Bytes();
   const auto count = in.Number<uint32_t>();

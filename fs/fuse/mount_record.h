@@ -14,7 +14,7 @@
 namespace oxmem::fs {
 
 // What a process must know to go on with a mount that another one made: what was agreed with the
-// kernel, and what the kernel was told of each file. Fixed once the mount answers.
+// kernel, and what the kernel was told of each file. Another one is made when options change.
 struct MountRecord {
   struct File {
     std::string name;
@@ -34,6 +34,7 @@ struct MountRecord {
   uint32_t gid = 0;
   uint32_t umask = 0;
   uint64_t read_ahead_bytes = 0;
+  std::vector<std::string> words;  // MountOptions::words
   std::vector<std::byte> init_request;
   std::vector<std::byte> init_answer;
   std::vector<File> files;

@@ -35,7 +35,9 @@ std::vector<MountTableEntry> ReadMountTable() {
       entries.push_back({.path = Unescape(fields[4]),
                          .type = fields[i + 1],
                          .source = Unescape(fields[i + 2]),
-                         .device = absl::StrReplaceAll(fields[2], {{":", "-"}})});
+                         .device = absl::StrReplaceAll(fields[2], {{":", "-"}}),
+                         .options = fields[5],
+                         .super_options = i + 3 < fields.size() ? fields[i + 3] : ""});
       break;
     }
   }

@@ -36,6 +36,14 @@ uint64_t SizeOf(fuse_req_t request, std::size_t file) {
   return ReactorOf(request).files().file(file).size_bytes;
 }
 
+// The kernel lets nobody write to a mount that it knows to be read-only; of a region that is, only
+// we know.
+bool RefusedAsReadOnly(fuse_req_t request, std::size_t file) {
+  const bool refused = ReactorOf(request).files().read_only(file);
+  if (refused) fuse_reply_err(request, EROFS);
+  return refused;
+}
+
 void Init(void*, fuse_conn_info* connection) {
   connection->max_write = kLargestIoBytes;
   connection->max_background = 64;
@@ -114,7 +122,7 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   const auto index = FileOf(request, inode);
   if (!index.has_value()) return;
   const FileTable::File& file = ReactorOf(request).files().file(*index);
-  if (file.read_only && (info->flags & O_ACCMODE) != O_RDONLY) {
+  if (ReactorOf(request).files().read_only(*index) && (info->flags & O_ACCMODE) != O_RDONLY) {
     fuse_reply_err(request, EROFS);
     return;
   }
@@ -155,6 +163,7 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t lengt
            fuse_file_info* info) {
   const auto index = FileOf(request, inode);
   if (!index.has_value()) return;
+  if (RefusedAsReadOnly(request, *index)) return;
   // All or nothing: of a direct write the kernel would make a short answer an I/O error.
   if (!RangeFits(static_cast<uint64_t>(offset), length, SizeOf(request, *index))) {
     fuse_reply_err(request, ENOSPC);
@@ -181,6 +190,7 @@ void Allocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_
               fuse_file_info*) {
   const auto index = FileOf(request, inode);
   if (!index.has_value()) return;
+  if (RefusedAsReadOnly(request, *index)) return;
   const uint64_t size = SizeOf(request, *index);
   const auto from = static_cast<uint64_t>(offset);
   auto count = static_cast<uint64_t>(length);

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "fs/fuse/apart.h"
 #include "fs/fuse/kernel_abi.h"
 #include "fs/volume/mapped_volume.h"
 #include "transport/base/status.h"
@@ -42,9 +43,11 @@ absl::StatusOr<int32_t> OpenBacking(int fuse_fd, int memory_fd) {
 
 void LookUpAgain(std::string path) {
   std::thread([path = std::move(path)] {
-    struct statx ignored;
     // The answer is that what the kernel knows is stale, and then it looks again.
-    (void)!statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &ignored);
+    (void)Apart([name = path.c_str()] {
+      struct statx ignored;
+      return statx(AT_FDCWD, name, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &ignored);
+    });
   }).detach();
 }
 

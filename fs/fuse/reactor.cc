@@ -63,7 +63,8 @@ Reactor::Reactor(const MountOptions& options, FileTable* files,
       volumes_(std::move(volumes)),
       slots_(std::move(slots)),
       timer_(std::move(timer)),
-      spin_(options.spin) {}
+      spin_(options.spin),
+      timeout_ns_(options.timeout.nanoseconds()) {}
 
 Reactor::~Reactor() {
   if (session_ != nullptr) fuse_session_destroy(session_);

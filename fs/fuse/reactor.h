@@ -75,7 +75,8 @@ class Reactor final : private IoListener {
   void Leave(bool answer_all);
   bool waits_in_read() const { return blocking_; }
 
-  // For any thread.
+  // For any thread. Of requests that are under way, too.
+  void SetTimeout(Duration timeout);
   const ReactorStats& stats() const { return stats_; }
 
   // For operation handlers: on the reactor's thread, within a request.
@@ -126,6 +127,8 @@ class Reactor final : private IoListener {
   void Sleep(Instant latest = Instant::Never());
   void WatchRequests(bool on);
   Instant NextDeadline() const;
+  // Of what began at that time.
+  Instant DeadlineOf(Instant since) const;
 
   void Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t offset, uint64_t length,
              std::byte* buffer, Purpose purpose = Purpose::kItself);
@@ -164,7 +167,7 @@ class Reactor final : private IoListener {
   std::vector<std::byte> init_answer_;
 
   RequestSlot* current_ = nullptr;  // of the request that is being dispatched
-  WaitingList waiting_;             // answered later, by deadline
+  WaitingList waiting_;             // answered later, the oldest first
   bool requests_ready_ = false;     // /dev/fuse may have something
   bool requests_watched_ = false;
   std::size_t burst_ = 1;  // requests to read before the volumes are polled
@@ -178,6 +181,7 @@ class Reactor final : private IoListener {
   std::vector<Watched> watched_;
   bool running_ = false;
 
+  std::atomic<int64_t> timeout_ns_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> leave_{false};
   std::atomic<bool> answer_all_{false};

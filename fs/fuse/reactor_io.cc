@@ -79,9 +79,8 @@ void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t 
   slot.file = file;
   slot.purpose = purpose;
   slot.Prepare(kind, offset, length, buffer, this);
-  slot.issued_at_deadline = 0;
-  slot.deadline =
-      options_.timeout == Duration() ? Instant::Never() : received_at_ + options_.timeout;
+  slot.issued_at_since = 0;
+  slot.since = received_at_;
   waiting_.PushBack(slot);
   last_was_long_ = length >= kLongCopyBytes;
   if (last_was_long_) PassLead();
@@ -105,8 +104,8 @@ void Reactor::OnIoDone(IoOp& op) {
 void Reactor::Sync(RequestSlot& slot) {
   slot.written = slot.length;
   slot.Prepare(IoKind::kFlush, 0, 0, nullptr, this);
-  slot.issued_at_deadline = 0;
-  slot.deadline = options_.timeout == Duration() ? Instant::Never() : Now() + options_.timeout;
+  slot.issued_at_since = 0;
+  slot.since = Now();
   waiting_.PushBack(slot);
   volumes_[slot.file]->Start(slot);
 }
@@ -156,13 +155,25 @@ void Reactor::Answer(RequestSlot& slot) {
   }
 }
 
+Instant Reactor::DeadlineOf(Instant since) const {
+  const auto timeout = Duration::Nanoseconds(timeout_ns_.load(std::memory_order_relaxed));
+  return timeout == Duration() ? Instant::Never() : since + timeout;
+}
+
+void Reactor::SetTimeout(Duration timeout) {
+  timeout_ns_.store(timeout.nanoseconds(), std::memory_order_relaxed);
+  // It may sleep until the deadline from before.
+  const uint64_t one = 1;
+  (void)!write(wake_fd_.get(), &one, sizeof one);
+}
+
 void Reactor::ExpireOverdue(Instant now) {
-  while (!waiting_.empty() && waiting_.front()->deadline <= now) {
+  while (!waiting_.empty() && DeadlineOf(waiting_.front()->since) <= now) {
     RequestSlot& slot = *waiting_.front();
-    if (slot.kind == IoKind::kZero && slot.transfer.issued != slot.issued_at_deadline) {
+    if (slot.kind == IoKind::kZero && slot.transfer.issued != slot.issued_at_since) {
       // Long, but it goes on: zeroing a terabyte may take its time.
-      slot.issued_at_deadline = slot.transfer.issued;
-      slot.deadline = now + options_.timeout;
+      slot.issued_at_since = slot.transfer.issued;
+      slot.since = now;
       waiting_.Remove(slot);
       waiting_.PushBack(slot);
       continue;

@@ -77,8 +77,10 @@ void Reactor::StartOpen(fuse_req_t request, std::size_t file) {
   }
   CheckMemory(file);
   current_->losses = files_->losses(file);
-  if (files_->stale(file)) {
-    fuse_reply_err(request, ESTALE);  // the kernel then looks the name up again
+  if (!files_->MayOpen(file)) {
+    // On an inode from before other memory could not be opened later; the kernel looks the name up
+    // and comes again.
+    fuse_reply_err(request, ESTALE);
     return;
   }
   // As any other request does, it waits for the node.

@@ -175,7 +175,7 @@ void Reactor::RunPolling() {
 }
 
 Instant Reactor::NextDeadline() const {
-  Instant next = waiting_.empty() ? Instant::Never() : waiting_.front()->deadline;
+  Instant next = waiting_.empty() ? Instant::Never() : DeadlineOf(waiting_.front()->since);
   for (const auto& volume : volumes_) next = std::min(next, volume->next_deadline());
   return next;
 }

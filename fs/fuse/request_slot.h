@@ -37,12 +37,12 @@ struct RequestSlot : IoOp {
   uint32_t thread_id = 0;          // who waits for it; 0 if unknown
   std::size_t file = 0;
   Purpose purpose = Purpose::kItself;
-  uint64_t written = 0;  // by a synced write whose flush is under way
-  uint32_t losses = 0;   // of the file's memory, when an open that waits was asked for
-  Instant deadline;
-  uint64_t issued_at_deadline = 0;  // progress when the deadline was set
+  uint64_t written = 0;          // by a synced write whose flush is under way
+  uint32_t losses = 0;           // of the file's memory, when an open that waits was asked for
+  Instant since;                 // its time begins
+  uint64_t issued_at_since = 0;  // progress then
   RequestSlot* next_free = nullptr;
-  ListLink<RequestSlot> waiting_link;  // under way, by deadline
+  ListLink<RequestSlot> waiting_link;  // under way, the oldest first
 };
 
 // The slots of one reactor and their memory, which is taken from the system as it is first used.

@@ -69,7 +69,11 @@ class MountTest(E2eTest):
             self.assertLess(time.monotonic(), until, "nobody serves the mount")
 
     def processes(self):
-        """Every process that was started with the mount's directory, keepers too."""
+        """Every process that was started with the mount's directory or its m.conf, keepers too."""
+        return self.processes_of(oxmem_e2e.OXMEM.encode())
+
+    def processes_of(self, program):
+        marks = {self.dir.encode(), b"directory=" + self.dir.encode(), self.path("m.conf").encode()}
         found = []
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -77,7 +81,7 @@ class MountTest(E2eTest):
                     words = file.read().split(b"\0")
             except OSError:
                 continue
-            if self.dir.encode() in words and words[0] == oxmem_e2e.OXMEM.encode():
+            if words[0] == program and marks.intersection(words):
                 found.append(int(name))
         return found
 

@@ -261,7 +261,8 @@ class Options(MountTest):
                      "dax=resident", "timeout=", "timeout=5", "timeout=-1s", "timeout=99999999h",
                      "threads=", "threads=257", "threads=1.5", "spin=2", "spin=-1us", "read_ahead=",
                      "read_ahead=-1", "stats=", "stats_interval=1ms", "keep=", "keep=1", "prometheus=",
-                     "prometheus=1", "log_level=loud", "name=", "name=..", "suid", "dev", "remount"):
+                     "prometheus=1", "log_level=loud", "name=", "name=..", "suid", "dev", "uid=4294967295",
+                     "gid=4294967295"):
             self.refused(2, f"-o {word.partition('=')[0]}: |log level", "mount", "mem:?size=1M", "-o",
                          word, self.dir)
         self.refused(1, "cannot write /nonexistent/x: No such file", "mount", "mem:?size=1M", "-o",

@@ -27,13 +27,18 @@ class ControlTest : public testing::Test {
   void SetUp() override {
     ASSERT_EQ(setenv("OXMEM_RUNTIME_DIR", directory_.path().c_str(), 1), 0);
     std::map<std::string, ControlServer::Command> commands;
-    commands["stats"] = []() -> absl::StatusOr<Json> {
+    commands["stats"] = [](const Json&) -> absl::StatusOr<Json> {
       Json json;
       json["answer"] = 42;
       json["name"] = std::string(300000, 'x');
       return json;
     };
-    commands["fail"] = []() -> absl::StatusOr<Json> { return absl::InternalError("no luck"); };
+    commands["fail"] = [](const Json&) -> absl::StatusOr<Json> {
+      return absl::InternalError("no luck");
+    };
+    commands["two words"] = [](const Json& argument) -> absl::StatusOr<Json> {
+      return Json{{"got", argument}};
+    };
     auto server = ControlServer::Start(thread_.loop(), std::move(commands));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -71,6 +76,17 @@ TEST_F(ControlTest, AnswersACommandEvenWithMoreThanASocketBufferHolds) {
   EXPECT_EQ((*answer)["name"].get<std::string>().size(), 300000u);
 }
 
+TEST_F(ControlTest, ACommandCanHaveAnArgument) {
+  const auto with = AskProcess(server_->path(), R"(two words {"a": ["x y", 1]})");
+  ASSERT_TRUE(with.ok()) << with.status();
+  EXPECT_EQ((*with)["got"]["a"][0], "x y");
+  const auto without = AskProcess(server_->path(), "two words");
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_TRUE((*without)["got"].is_null());
+  const auto wrong = AskProcess(server_->path(), "two words {nonsense");
+  EXPECT_THAT(std::string(wrong.status().message()), HasSubstr("no object of JSON"));
+}
+
 TEST_F(ControlTest, AnErrorOfTheProcessReachesTheClient) {
   const auto answer = AskProcess(server_->path(), "fail");
   EXPECT_THAT(std::string(answer.status().message()), HasSubstr("no luck"));
@@ -96,7 +112,8 @@ TEST(ControlAnswer, OfAnyOriginIsBounded) {
   };
   EXPECT_TRUE(ParseAnswer(wide(1000)).ok());
   EXPECT_THAT(std::string(ParseAnswer(wide(1001)).status().message()), HasSubstr("too long"));
-  EXPECT_TRUE(ParseAnswer(R"({"a":"[[[[[[[[[[[[[[[[[[[[{\"{{{{{{{{{"})").ok()) << "a text is a text";
+  EXPECT_TRUE(ParseAnswer(R"({"a":"[[[[[[[[[[[[[[[[[[[[{\"{{{{{{{{{"})").ok())
+      << "a text is a text";
   EXPECT_TRUE(ParseAnswer("{\"a\":[0" + std::string(5000, ' ') + ",1]}").ok());
   EXPECT_FALSE(ParseAnswer("[]").ok());
   EXPECT_FALSE(ParseAnswer("").ok());

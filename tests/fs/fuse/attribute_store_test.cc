@@ -18,7 +18,7 @@ AttributeStore::Attributes Some(int64_t seconds) {
                      .device = ~uint64_t{0},
                      .inode = static_cast<uint64_t>(seconds),
                      .generation = 4000000000,
-                     .known = seconds % 2 == 0}};
+                     .lookups = static_cast<int32_t>(seconds % 3)}};
 }
 
 void ExpectSame(const AttributeStore::Attributes& a, const AttributeStore::Attributes& b) {

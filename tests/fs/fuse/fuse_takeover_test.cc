@@ -172,5 +172,25 @@ TEST(FuseTakeOver, OtherFilesOrOptionsAreRefusedAndTheMountStays) {
   mounted.Open(O_RDWR);
 }
 
+TEST(FuseTakeOver, WhatWouldAgreeOnSomethingElseWithTheKernelIsRefusedBefore) {
+  if (!CanMount()) GTEST_SKIP() << "mounting needs root and /dev/fuse";
+  Mounted mounted({});
+  ASSERT_EQ(mounted.error(), "");
+  const LiveMount live = mounted.Life();
+  const auto record = ReadMountRecord(live.record.get());
+  ASSERT_TRUE(record.ok()) << record.status();
+  const std::vector<MountFile> files = {{"data", "mem:?size=4M"}};
+  EXPECT_TRUE(FuseMount::CheckTakeOver(*record, mounted.options(), files, {}).ok());
+  for (std::size_t i = 0; i < record->init_answer.size(); ++i) {
+    MountRecord other = *record;
+    other.init_answer[i] ^= std::byte{1};
+    const absl::Status status = FuseMount::CheckTakeOver(other, mounted.options(), files, {});
+    EXPECT_NE(std::string(status.message()).find("agrees on something else"), std::string::npos);
+  }
+  MountRecord broken = *record;
+  broken.init_request.resize(40);
+  EXPECT_FALSE(FuseMount::CheckTakeOver(broken, mounted.options(), files, {}).ok());
+}
+
 }  // namespace
 }  // namespace oxmem::fs

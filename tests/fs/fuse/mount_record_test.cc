@@ -17,6 +17,7 @@ MountRecord Some() {
   record.gid = 8;
   record.umask = 077;
   record.read_ahead_bytes = uint64_t{1} << 33;
+  record.words = {"source=mem:?size=1M", "ro=", ""};
   record.init_request.assign(104, std::byte{7});
   record.init_answer.assign(64, std::byte{9});
   record.files.push_back({.name = "data",

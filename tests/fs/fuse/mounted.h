@@ -18,6 +18,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@
 #include "gtest/gtest.h"
 #include "tests/fs/volume/awkward_channel.h"
 #include "transport/api/source.h"
+#include "transport/base/status.h"
 #include "transport/base/unique_fd.h"
 #include "transport/local/memory_source.h"
 #include "transport/local/unix_socket.h"
@@ -98,7 +100,9 @@ inline std::unique_ptr<Volume> MemoryVolume(const transport::MemorySource& memor
 }
 
 // A mount of 4 MiB of memory, served by a process of its own: a process that used a mount which it
-// serves itself could not be killed. The server ends with the test.
+// serves itself could not be killed. It must not even inherit an open file or a mapping, or what
+// another thread of the test is in the midst of, so servers are children of a process that was
+// forked before the first file was opened. They all end with the test.
 class Mounted {
  public:
   explicit Mounted(MountOptions options, Over over = Over::kMappedMemory, std::size_t reactors = 1)
@@ -107,12 +111,15 @@ class Mounted {
         memory_(*transport::MemorySource::Create(*transport::ParseSource("mem:?size=4M"))) {
     options_.directory = directory_.path();
     options_.device_name = "mem:?size=4M";
+    StartNursery();
     StartServer(reactors, {});
   }
   ~Mounted() {
     control_.Reset();
     AwaitEnd();
     umount2(directory().c_str(), MNT_DETACH);
+    orders_.Reset();
+    waitpid(nursery_, nullptr, 0);
   }
 
   // Empty if it is mounted.
@@ -137,7 +144,7 @@ class Mounted {
   }
   void Kill() {
     kill(server_, SIGKILL);
-    waitpid(std::exchange(server_, 0), nullptr, 0);
+    (void)StatusOfServer();
   }
   // The server stops and leaves the mount.
   void Leave() {
@@ -148,17 +155,7 @@ class Mounted {
   // What keeps the mount alive without its server.
   LiveMount Life() {
     EXPECT_EQ(send(control_.get(), "life", 4, 0), 4);
-    LiveMount live;
-    for (UniqueFd fd; (fd = ReceiveFd()).valid();) {
-      if (!live.record.valid()) {
-        live.record = std::move(fd);
-      } else if (!live.attributes.valid()) {
-        live.attributes = std::move(fd);
-      } else {
-        live.fuse_fds.push_back(std::move(fd));
-      }
-    }
-    return live;
+    return ReceiveLife(control_.get());
   }
   // Another server, after the end of the first; what it said.
   std::string Continue(LiveMount live, std::size_t reactors = 1) {
@@ -175,26 +172,93 @@ class Mounted {
   }
 
  private:
-  void StartServer(std::size_t reactors, std::optional<LiveMount> live) {
+  // What a server is to be; the end of its control socket comes with it, and a life behind it if it
+  // is to go on with one.
+  struct Order {
+    std::size_t reactors = 0;  // 0: say how the server ended
+    Over over = Over::kMappedMemory;
+    bool read_only = false;
+    bool goes_on = false;
+  };
+
+  void StartNursery() {
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    server_ = fork();
-    if (server_ == 0) {
+    nursery_ = fork();
+    if (nursery_ == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       close(ends[0]);
-      Serve(ends[1], reactors, std::move(live));
-      _exit(testing::Test::HasFailure() ? 1 : 0);
+      KeepNursery(ends[1]);
+      _exit(0);
     }
     close(ends[1]);
+    orders_.Reset(ends[0]);
+  }
+
+  void KeepNursery(int orders) {
+    for (;;) {
+      Order order;
+      std::size_t length = 0;
+      UniqueFd control;
+      const auto bytes = std::as_writable_bytes(std::span(&order, 1));
+      if (transport::ReceivePacket(orders, bytes, &length, &control) !=
+          transport::Received::kPacket) {
+        return;
+      }
+      if (order.reactors == 0) {
+        int status = 0;
+        waitpid(server_, &status, 0);
+        send(orders, &status, sizeof status, 0);
+        continue;
+      }
+      std::optional<LiveMount> life;
+      if (order.goes_on) life = ReceiveLife(orders);
+      server_ = fork();
+      if (server_ != 0) {
+        send(orders, &server_, sizeof server_, 0);
+        continue;
+      }
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      close(orders);
+      over_ = order.over;
+      options_.read_only = order.read_only;
+      Serve(control.get(), order.reactors, std::move(life));
+      _exit(testing::Test::HasFailure() ? 1 : 0);
+    }
+  }
+
+  void StartServer(std::size_t reactors, std::optional<LiveMount> life) {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     control_.Reset(ends[0]);
+    const UniqueFd other(ends[1]);
+    const Order order{.reactors = reactors,
+                      .over = over_,
+                      .read_only = options_.read_only,
+                      .goes_on = life.has_value()};
+    SendOrder(order, other.get());
+    if (life.has_value()) SendLife(orders_.get(), *std::move(life));
+    EXPECT_EQ(recv(orders_.get(), &server_, sizeof server_, 0), ssize_t{sizeof server_});
     error_ = Receive();
+  }
+
+  void SendOrder(const Order& order, int fd) {
+    EXPECT_TRUE(transport::SendPacket(orders_.get(), std::as_bytes(std::span(&order, 1)), fd).ok());
+  }
+
+  // How it ended, as waitpid says it.
+  int StatusOfServer() {
+    int status = -1;
+    SendOrder({}, -1);
+    EXPECT_EQ(recv(orders_.get(), &status, sizeof status, 0), ssize_t{sizeof status});
+    server_ = 0;
+    return status;
   }
 
   // The server has nothing more to do; it must have come to a good end.
   void AwaitEnd() {
     if (server_ == 0) return;
-    int status = 0;
-    EXPECT_EQ(waitpid(std::exchange(server_, 0), &status, 0) > 0 ? status : -1, 0);
+    EXPECT_EQ(StatusOfServer(), 0);
   }
 
   std::string Receive() {
@@ -203,25 +267,50 @@ class Mounted {
     return bytes <= 0 ? "the server is gone"
                       : std::string(text, static_cast<std::size_t>(bytes) - 1);
   }
-  UniqueFd ReceiveFd() {
+  static UniqueFd ReceiveFd(int socket) {
     UniqueFd fd;
     std::byte byte;
     std::size_t length = 0;
-    EXPECT_EQ(transport::ReceivePacket(control_.get(), {&byte, 1}, &length, &fd),
+    EXPECT_EQ(transport::ReceivePacket(socket, {&byte, 1}, &length, &fd),
               transport::Received::kPacket);
     return fd;
+  }
+  static LiveMount ReceiveLife(int socket) {
+    LiveMount live;
+    for (UniqueFd fd; (fd = ReceiveFd(socket)).valid();) {
+      if (!live.record.valid()) {
+        live.record = std::move(fd);
+      } else if (!live.attributes.valid()) {
+        live.attributes = std::move(fd);
+      } else {
+        live.fuse_fds.push_back(std::move(fd));
+      }
+    }
+    return live;
+  }
+  static void SendFds(int socket, std::vector<int> fds) {
+    fds.push_back(-1);
+    const std::byte byte{};
+    for (const int fd : fds) EXPECT_TRUE(transport::SendPacket(socket, {&byte, 1}, fd).ok());
+  }
+  static void SendLife(int socket, LiveMount life) {
+    std::vector<int> fds = {life.record.get(), life.attributes.get()};
+    for (const UniqueFd& fd : life.fuse_fds) fds.push_back(fd.get());
+    SendFds(socket, std::move(fds));
   }
 
   static void Answer(int control, std::string text) {
     send(control, text.c_str(), text.size() + 1, MSG_NOSIGNAL);
   }
 
-  static void SendLife(int control, const FuseMount& mount) {
-    std::vector<int> fds = mount.fuse_fds();
-    fds.insert(fds.begin(), {mount.record_fd(), mount.attributes_fd()});
-    fds.push_back(-1);
-    const std::byte byte{};
-    for (const int fd : fds) EXPECT_TRUE(transport::SendPacket(control, {&byte, 1}, fd).ok());
+  absl::StatusOr<std::unique_ptr<FuseMount>> TakeOver(
+      const std::vector<MountFile>& files,
+      std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount live) {
+    std::vector<UniqueFd> fuse_fds = std::move(live.fuse_fds);
+    OXMEM_ASSIGN_OR_RETURN(auto mount, FuseMount::PrepareTakeOver(
+                                           options_, files, std::move(volumes), std::move(live)));
+    OXMEM_RETURN_IF_ERROR(mount->TakeOver(std::move(fuse_fds)));
+    return mount;
   }
 
   void Serve(int control, std::size_t reactors, std::optional<LiveMount> live) {
@@ -232,9 +321,8 @@ class Mounted {
       own[0] = std::make_unique<StuckVolume>(std::move(own[0]), stuck_fd_.get());
     }
     std::vector<MountFile> files = {{"data", "mem:?size=4M"}};
-    auto mount = live.has_value()
-                     ? FuseMount::TakeOver(options_, files, std::move(volumes), *std::move(live))
-                     : FuseMount::Create(options_, files, std::move(volumes));
+    auto mount = live.has_value() ? TakeOver(files, std::move(volumes), *std::move(live))
+                                  : FuseMount::Create(options_, files, std::move(volumes));
     absl::Status status = mount.ok() ? (*mount)->Start() : mount.status();
     Answer(control, std::string(status.message()));
     char text[16];
@@ -245,7 +333,9 @@ class Mounted {
       if (command == "shutdown") {
         Answer(control, std::string((*mount)->Shutdown().message()));
       } else if (command == "life") {
-        SendLife(control, **mount);
+        std::vector<int> fds = (*mount)->fuse_fds();
+        fds.insert(fds.begin(), {(*mount)->record_fd(), (*mount)->attributes_fd()});
+        SendFds(control, std::move(fds));
       } else if (command == "leave") {
         (*mount)->Leave();
         Answer(control, "left");
@@ -262,6 +352,8 @@ class Mounted {
   Over over_;
   transport::MemorySource memory_;
   UniqueFd stuck_fd_{eventfd(0, EFD_CLOEXEC)};
+  pid_t nursery_ = 0;
+  UniqueFd orders_;  // for the nursery
   pid_t server_ = 0;
   UniqueFd control_;
   std::string error_;
