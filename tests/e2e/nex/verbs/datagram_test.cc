@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -229,6 +230,7 @@ TEST(DatagramLosses, AreSaidWithTheirReason) {
   ASSERT_EQ(0, pipe(ends));
   const pid_t child = fork();
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it loses datagrams until it is killed
     setenv("NEX_DEBUG", "1", 1);
     dup2(ends[1], STDERR_FILENO);
     LosingProgram().Run();
