@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
   if (opened.channel->limits().size_bytes == 0) {
     return absl::FailedPreconditionError(absl::StrCat(opened.channel->name(), ": has no bytes"));
   }
-  if (statistics_[file].empty()) not_used_.push_back(FactOf(opened.facts, kNotUsed));
+  if (statistics_[file].empty()) not_used_.push_back(FactOf(opened.facts(), kNotUsed));
   const transport::Source& source = spec_.sources[file];
   if (predecessor_ == nullptr && statistics_[file].empty() &&
       absl::StartsWith(source.scheme, "tloe")) {

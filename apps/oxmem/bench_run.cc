@@ -197,7 +197,7 @@ ProcessFigures BenchRun::Figures() const {
     part.kind = "channel";
     part.name = threads_.size() == 1 ? opened.channel->name()
                                      : absl::StrCat(opened.channel->name(), " #", i);
-    part.facts = opened.facts;
+    part.facts = opened.facts();
     ForEachCounter(opened.channel->stats(), part.Adder());
     part.AddLatency("latency", "of requests, submission to completion",
                     opened.channel->stats().latency);

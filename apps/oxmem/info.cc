@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,8 @@
 #include "apps/oxmem/command.h"
 #include "apps/source/source_opener.h"
 #include "transport/api/blocking.h"
+#include "transport/base/clock.h"
+#include "transport/base/histogram.h"
 #include "transport/base/log.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
@@ -26,6 +30,10 @@ using transport::Limits;
 constexpr char kProgram[] = "oxmem info";
 constexpr uint64_t kProbeBytes = 64;
 constexpr int kProbes = 16;
+// A source that is slower than this is slow enough to be known after fewer.
+constexpr Duration kProbeTime = Duration::Seconds(1);
+// Long enough for the longest message there is.
+constexpr uint64_t kLongProbeBytes = 32 << 10;
 
 struct InfoOptions {
   std::string source;
@@ -44,17 +52,48 @@ std::vector<std::string> AtomicNames(const Limits& limits) {
   return names;
 }
 
-// A few small reads, one after the other: the channel's own statistics then have the round trip.
-absl::Status Probe(Channel& channel) {
-  const uint64_t length =
-      std::min({std::max(kProbeBytes, channel.limits().alignment_bytes),
-                channel.limits().size_bytes, channel.limits().largest_request_bytes});
-  std::vector<std::byte> buffer(length);
+// What a look at the source has shown.
+struct Found {
+  absl::Status health;
+  Histogram round_trip;  // of small reads
+};
+
+absl::Status Read(Channel& channel, uint64_t offset, std::span<std::byte> buffer) {
   OXMEM_ASSIGN_OR_RETURN(const transport::MemoryHandle registered, channel.Register(buffer));
-  for (int i = 0; i < kProbes; ++i) {
-    OXMEM_RETURN_IF_ERROR(transport::BlockingRead(channel, 0, buffer));
+  return transport::BlockingRead(channel, offset, buffer);
+}
+
+// A few small reads, one after the other: the channel's own statistics then have the round trip.
+absl::Status ReadSmall(Channel& channel, std::span<std::byte> buffer) {
+  const Instant until = Now() + kProbeTime;
+  for (int i = 0; i < kProbes && Now() < until; ++i) {
+    OXMEM_RETURN_IF_ERROR(Read(channel, 0, buffer));
   }
   return absl::OkStatus();
+}
+
+// Reads that are long show what the way takes, and those of the end whether it is there.
+absl::Status ReadFarAndLong(Channel& channel, uint64_t small) {
+  const Limits& limits = channel.limits();
+  const uint64_t most = std::min(limits.size_bytes, limits.largest_request_bytes);
+  const uint64_t length = std::max(small, std::min(kLongProbeBytes, most / small * small));
+  std::vector<std::byte> buffer(length);
+  OXMEM_RETURN_IF_ERROR(Read(channel, 0, buffer));
+  const uint64_t alignment = limits.alignment_bytes;
+  const uint64_t last = (limits.size_bytes - small) / alignment * alignment;
+  return Annotate(Read(channel, last, std::span(buffer).first(small)),
+                  absl::StrCat("its last bytes (of ", FormatSize(limits.size_bytes), ")"));
+}
+
+Found LookAt(Channel& channel) {
+  const Limits& limits = channel.limits();
+  const uint64_t small = std::min({std::max(kProbeBytes, limits.alignment_bytes),
+                                   limits.size_bytes, limits.largest_request_bytes});
+  std::vector<std::byte> buffer(small);
+  Found found{.health = ReadSmall(channel, buffer), .round_trip = channel.stats().latency};
+  if (found.health.ok()) found.health = ReadFarAndLong(channel, small);
+  found.health.Update(channel.health());
+  return found;
 }
 
 std::string Join(const std::vector<std::string>& words) {
@@ -63,7 +102,7 @@ std::string Join(const std::vector<std::string>& words) {
   return text.empty() ? "none" : text;
 }
 
-void PrintText(const InfoOptions& options, const OpenedSource& opened, const absl::Status& health) {
+void PrintText(const InfoOptions& options, const OpenedSource& opened, const Found& found) {
   const Channel& channel = *opened.channel;
   const Limits& limits = channel.limits();
   std::string abilities = limits.read_only ? "read" : "read write";
@@ -80,8 +119,9 @@ void PrintText(const InfoOptions& options, const OpenedSource& opened, const abs
       {"depth", absl::StrCat(limits.depth, " requests")},
       {"persistent", limits.persistent ? "yes" : "no"},
       {"local memory", limits.local_memory ? "yes: can be mapped" : "no"}};
-  facts.insert(facts.end(), opened.facts.begin(), opened.facts.end());
-  const Histogram& latency = channel.stats().latency;
+  const Facts more = opened.facts();
+  facts.insert(facts.end(), more.begin(), more.end());
+  const Histogram& latency = found.round_trip;
   if (latency.count() != 0) {
     facts.emplace_back(
         "round trip",
@@ -89,11 +129,12 @@ void PrintText(const InfoOptions& options, const OpenedSource& opened, const abs
                         FormatLatency(static_cast<double>(latency.PercentileNs(0.5))),
                         FormatLatency(static_cast<double>(latency.min_ns())), latency.count()));
   }
+  const absl::Status& health = found.health;
   facts.emplace_back("health", health.ok() ? "ok" : std::string(health.message()));
   std::fputs(FactsText(facts).c_str(), stdout);
 }
 
-void PrintJson(const InfoOptions& options, const OpenedSource& opened, const absl::Status& health) {
+void PrintJson(const InfoOptions& options, const OpenedSource& opened, const Found& found) {
   const Limits& limits = opened.channel->limits();
   Json json;
   json["source"] = options.source;
@@ -110,8 +151,9 @@ void PrintJson(const InfoOptions& options, const OpenedSource& opened, const abs
   json["local_memory"] = limits.local_memory.has_value();
   json["needs_registration"] = limits.needs_registration;
   json["transport"] = Json::object();
-  for (const auto& [key, value] : opened.facts) json["transport"][key] = value;
-  json["round_trip"] = LatencyJson(opened.channel->stats().latency);
+  for (const auto& [key, value] : opened.facts()) json["transport"][key] = value;
+  json["round_trip"] = LatencyJson(found.round_trip);
+  const absl::Status& health = found.health;
   json["healthy"] = health.ok();
   json["health"] = health.ok() ? "ok" : std::string(health.message());
   absl::PrintF("%s\n", json.dump(2));
@@ -123,15 +165,14 @@ int RunInfo(const InfoOptions& options) {
   }
   absl::StatusOr<OpenedSource> opened = OpenSource(options.source);
   if (!opened.ok()) return Fail(kProgram, opened.status());
-  absl::Status health = Probe(*opened->channel);
-  health.Update(opened->channel->health());
+  const Found found = LookAt(*opened->channel);
   if (options.json) {
-    PrintJson(options, *opened, health);
+    PrintJson(options, *opened, found);
   } else {
-    PrintText(options, *opened, health);
+    PrintText(options, *opened, found);
   }
   opened->channel->Close();
-  return health.ok() ? kExitDone : Fail(kProgram, health);
+  return found.health.ok() ? kExitDone : Fail(kProgram, found.health);
 }
 
 }  // namespace

@@ -130,7 +130,8 @@ void Service::WriteStatsFile(StatsFile& file) {
   const absl::Status written = file.Write(Figures(), kNodeKind);
   uint64_t suppressed = 0;
   if (!written.ok() && stats_log_.Allow(Now(), &suppressed)) {
-    spdlog::warn("{} ({} times more)", std::string(written.message()), suppressed);
+    spdlog::warn("{}{}", std::string(written.message()),
+                 suppressed == 0 ? "" : absl::StrCat(" (", suppressed, " times more)"));
   }
 }
 

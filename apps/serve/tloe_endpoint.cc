@@ -252,6 +252,7 @@ void TloeEndpoint::WatchLink() {
   link_ok_ = health.ok();
   if (link_ok_) {
     spdlog::info("{}: the link works again", name_);
+    node_->ForgetFrameLimits();
   } else {
     spdlog::warn("{}: {}", name_, std::string(health.message()));
   }

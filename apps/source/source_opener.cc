@@ -30,7 +30,7 @@ class MemoryOpener final : public SourceOpener {
     OXMEM_ASSIGN_OR_RETURN(transport::MemorySource memory, transport::MemorySource::Create(source));
     return std::unique_ptr<SourceOpener>(new MemoryOpener(std::move(memory)));
   }
-  absl::StatusOr<OpenedSource> Open() override { return OpenedSource{memory_.OpenChannel(), {}}; }
+  absl::StatusOr<OpenedSource> Open() override { return OpenedSource{memory_.OpenChannel()}; }
   void AddOwnMemory(std::vector<int>* fds) const override {
     fds->push_back(memory_.memory()->fd());
   }
@@ -50,8 +50,9 @@ class TloeOpener final : public SourceOpener {
   absl::StatusOr<OpenedSource> Open() override {
     OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<channel::TloeChannel> opened,
                            channel::OpenTloe(source_));
-    Facts facts = TloeFacts(*opened, source_);
-    return OpenedSource{std::move(opened), std::move(facts)};
+    const channel::TloeChannel& channel = *opened;
+    return OpenedSource{std::move(opened),
+                        [&channel, source = source_] { return TloeFacts(channel, source); }};
   }
 
  private:
@@ -69,7 +70,7 @@ class SharedOpener final : public SourceOpener {
   absl::StatusOr<OpenedSource> Open() override {
     OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> channel,
                            transport::OpenShared(source_));
-    return OpenedSource{std::move(channel), {}};
+    return OpenedSource{std::move(channel)};
   }
 
  private:
@@ -117,7 +118,7 @@ class ComposedOpener final : public SourceOpener {
       OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, parts_[next++]->Open());
       facts.emplace_back(absl::StrCat("part ", next), opened.channel->name());
       sizes.push_back(opened.channel->limits().size_bytes);
-      if (const std::string within = FactOf(opened.facts, kNotUsed); !within.empty()) {
+      if (const std::string within = FactOf(opened.facts(), kNotUsed); !within.empty()) {
         absl::StrAppend(&not_used_within, "; within part ", next, ": ", within);
       }
       return std::move(opened.channel);
@@ -131,7 +132,7 @@ class ComposedOpener final : public SourceOpener {
     not_used += not_used.empty() && !not_used_within.empty() ? not_used_within.substr(2)
                                                              : not_used_within;
     if (!not_used.empty()) facts.emplace_back(kNotUsed, not_used);
-    return OpenedSource{std::move(channel), std::move(facts)};
+    return OpenedSource{std::move(channel), [facts = std::move(facts)] { return facts; }};
   }
 
   void AddOwnMemory(std::vector<int>* fds) const override {

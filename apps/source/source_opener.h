@@ -2,6 +2,7 @@
 #define APPS_SOURCE_SOURCE_OPENER_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,9 +20,11 @@ namespace oxmem::apps {
 inline constexpr char kNotUsed[] = "not used";
 
 // A channel that answers, and what its transport has to tell beyond the limits: protocol, peer.
+// What it tells may change with use (a way that takes shorter frames); asked by the thread that
+// owns the channel.
 struct OpenedSource {
   std::unique_ptr<transport::Channel> channel;
-  Facts facts;
+  std::function<Facts()> facts = [] { return Facts(); };
 };
 
 // Memory of mem: sources that outlived the process which made it, in the order of the sources.

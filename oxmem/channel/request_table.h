@@ -21,6 +21,7 @@ struct ActiveRequest {
   uint32_t first_message = SourceIds::kNone;  // list of its messages under way
   // Of a read that was denied without data: it is tried with answers in frames this short.
   uint32_t shorter_frames = 0;
+  uint8_t refused_size = 0;                   // and log2 of what was denied
   uint32_t next = SourceIds::kNone;  // in the list of active or of free requests
   uint32_t previous = SourceIds::kNone;
   transport::Code code = transport::Code::kOk;  // the first error an answer carried

@@ -34,6 +34,19 @@ tloe::EngineConfig EngineConfigFor(const Options& options, const link::Link& lin
   return config;
 }
 
+OpcodeD AnswerTo(OpcodeA request) {
+  switch (request) {
+    case OpcodeA::kGet:
+    case OpcodeA::kArithmeticData:
+    case OpcodeA::kLogicalData:
+      return OpcodeD::kAccessAckData;
+    case OpcodeA::kIntent:
+      return OpcodeD::kHintAck;
+    default:
+      return OpcodeD::kAccessAck;
+  }
+}
+
 transport::Limits LimitsFor(const Options& options) {
   transport::Limits limits;
   limits.size_bytes = options.size_bytes;
@@ -245,15 +258,15 @@ void TloeChannel::OnAnswer(Instant now, uint32_t request_index, const MessageSlo
   if (slot.opcode == static_cast<uint8_t>(OpcodeA::kGet) && answer.message.denied &&
       !HasData(answer.message) && AskForLess(request_index, slot.size))
     return;
-  const bool wants_data = slot.opcode == static_cast<uint8_t>(OpcodeA::kGet) ||
-                          slot.opcode == static_cast<uint8_t>(OpcodeA::kArithmeticData) ||
-                          slot.opcode == static_cast<uint8_t>(OpcodeA::kLogicalData);
+  const OpcodeD wanted = AnswerTo(static_cast<OpcodeA>(slot.opcode));
+  const bool wants_data = wanted == OpcodeD::kAccessAckData;
   Code code = Code::kOk;
   if (answer.message.denied) {
     code = Code::kDenied;
   } else if (answer.message.corrupt) {
     code = Code::kCorrupt;
-  } else if (answer.malformed || (wants_data && DataBytes(answer.message) != length)) {
+  } else if (answer.malformed || answer.message.opcode != static_cast<uint8_t>(wanted) ||
+             (wants_data && DataBytes(answer.message) != length)) {
     code = Code::kFailed;  // an answer that does not answer the question
   } else if (slot.opcode == static_cast<uint8_t>(OpcodeA::kGet)) {
     CopyAnswer(active.request, slot, answer,
@@ -355,8 +368,9 @@ void TloeChannel::ExpireRequests(Instant now) {
   if (!expired) return;
   FinishFlushes(now);
   if (uint64_t suppressed = 0; timeout_log_.Allow(now, &suppressed)) {
-    spdlog::warn("{}: request timed out after {:.3g} s ({} lines kept back)", name_,
-                 options_.request_timeout.seconds(), suppressed);
+    spdlog::warn("{}: request timed out after {:.3g} s{}", name_,
+                 options_.request_timeout.seconds(),
+                 suppressed == 0 ? "" : absl::StrCat(" (", suppressed, " lines kept back)"));
   }
   // The engine may have patience left, but a peer that said nothing all that time is gone.
   if (silent && engine_.state() == tloe::State::kOpen) OnLost(now, engine_.failure());

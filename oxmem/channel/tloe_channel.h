@@ -112,6 +112,7 @@ class TloeChannel final : public transport::Channel {
   // Loss and return of the peer (tloe_channel_connection.cc).
   void MaintainConnection(Instant now);
   void OnLost(Instant now, tloe::Failure why);
+  void LogLoss(Instant now, tloe::Failure why);
   void OnConnected(Instant now);
   void LimitMessages();
   void LimitFrames(std::size_t frame_bytes);
@@ -145,7 +146,9 @@ class TloeChannel final : public transport::Channel {
   bool closed_ = false;
   bool was_connected_ = false;
   bool lost_ = false;
+  bool loss_said_ = false;  // the last one, in the log
   Instant lost_since_;
+  Instant connected_at_;
   Instant last_frame_;          // of the peer
   Instant last_answer_;         // that somebody waited for
   uint8_t longest_answer_ = 0;  // log2 of the most data that ever came in one
@@ -157,6 +160,7 @@ class TloeChannel final : public transport::Channel {
   tloe::Failure last_failure_ = tloe::Failure::kNone;
   absl::Status link_status_;
   LogLimiter timeout_log_;
+  LogLimiter loss_log_;
   transport::ChannelStats stats_;
 };
 

@@ -98,10 +98,9 @@ void TloeChannel::OnLost(Instant now, tloe::Failure why) {
   if (!lost_) {
     lost_ = true;
     lost_since_ = now;
-    reopen_pause_ = Duration();
-    if (was_connected_ && why != tloe::Failure::kLongFramesLost) {
-      spdlog::warn("{}: peer lost: {}", name_, ReasonOf(why));
-    }
+    // A peer that accepts and ends one connection after the other is not asked without end.
+    if (now - connected_at_ >= kLongestPause) reopen_pause_ = Duration();
+    if (was_connected_ && why != tloe::Failure::kLongFramesLost) LogLoss(now, why);
   }
   SendFrames(now);  // a last acknowledgement of the peer's close, or this end's own
   engine_.Reset();
@@ -110,11 +109,22 @@ void TloeChannel::OnLost(Instant now, tloe::Failure why) {
   reopen_pause_ = std::clamp(reopen_pause_ * 2, kFirstPause, kLongestPause);
 }
 
+void TloeChannel::LogLoss(Instant now, tloe::Failure why) {
+  uint64_t more = 0;
+  loss_said_ = loss_log_.Allow(now, &more);
+  if (!loss_said_) return;
+  spdlog::warn("{}: peer lost: {}{}", name_, ReasonOf(why),
+               more == 0 ? "" : absl::StrCat(" (", more, " times more since the last line)"));
+}
+
 void TloeChannel::OnConnected(Instant now) {
   if (was_connected_) {
     stats_.reconnects.Increment();
-    spdlog::info("{}: peer is back after {:.3g} s", name_, (now - lost_since_).seconds());
+    if (loss_said_) {
+      spdlog::info("{}: peer is back after {:.3g} s", name_, (now - lost_since_).seconds());
+    }
   }
+  connected_at_ = now;
   LimitMessages();
   was_connected_ = true;
   lost_ = false;
@@ -189,6 +199,7 @@ bool TloeChannel::AskForLess(uint32_t request_index, uint8_t refused_size) {
   if (refused_size <= kSmallRead || active.code != Code::kOk) return false;
   active.shorter_frames =
       static_cast<uint32_t>(tloe::FrameBytesBelow(AnswerFrameBytes(refused_size)));
+  active.refused_size = refused_size;
   ReleaseMessages(request_index);
   active.sent = 0;
   active.answered = 0;
@@ -209,7 +220,7 @@ void TloeChannel::OnShorterFrames(const ActiveRequest& active, const MessageSlot
   spdlog::error(
       "{}: it refuses to answer {} in one frame, and answers {}: going on with frames of "
       "{} bytes at most (is its MTU smaller? use one MTU everywhere, or mtu={})",
-      name_, FormatSize(uint64_t{1} << largest_read_size_), FormatSize(uint64_t{1} << size), limit,
+      name_, FormatSize(uint64_t{1} << active.refused_size), FormatSize(uint64_t{1} << size), limit,
       limit);
   LimitFrames(limit);
 }

@@ -99,9 +99,12 @@ absl::StatusOr<UniqueFd> ClaimVirtualChannel(const TloeSource& parsed, uint8_t* 
   if (parsed.virtual_channel) {
     *chosen = *parsed.virtual_channel;
     absl::StatusOr<UniqueFd> claimed = claim(*chosen);
-    if (claimed.ok()) return claimed;
-    return Annotate(claimed.status(), absl::StrCat("tloe: virtual channel ", *chosen, " to ",
-                                                   parsed.mac, " on ", parsed.interface));
+    if (claimed.ok() || !absl::IsAlreadyExists(claimed.status())) return claimed;
+    return absl::Status(
+        claimed.status().code(),
+        absl::StrCat("tloe: virtual channel ", *chosen, " to ", parsed.mac, " on ",
+                     parsed.interface, " is in use by ", claimed.status().message(),
+                     " (leave vc= out and a free one is taken)"));
   }
   absl::Status last;
   for (uint8_t vc = 0; vc < kVirtualChannels; ++vc) {
@@ -111,9 +114,13 @@ absl::StatusOr<UniqueFd> ClaimVirtualChannel(const TloeSource& parsed, uint8_t* 
       return claimed;
     }
     last = claimed.status();
+    if (!absl::IsAlreadyExists(last)) return last;
   }
-  return Annotate(last, absl::StrCat("tloe: all ", kVirtualChannels, " virtual channels to ",
-                                     parsed.mac, " on ", parsed.interface, " are taken"));
+  return absl::Status(
+      last.code(),
+      absl::StrCat("tloe: all ", kVirtualChannels, " virtual channels to ", parsed.mac, " on ",
+                   parsed.interface, " are in use, the last by ", last.message(),
+                   " (two addresses have no more: use fewer channels at a time, or another mac=)"));
 }
 
 absl::StatusOr<Opened> OpenEthernet(const TloeSource& parsed, uint8_t* virtual_channel) {

@@ -35,6 +35,7 @@ absl::StatusOr<MacAddress> ParseMacAddress(std::string_view text) {
     if (i > 0 && text[i * 3 - 1] != separator) return Malformed(text, kForm);
     mac.bytes[i] = static_cast<uint8_t>(high << 4 | low);
   }
+  if (mac == MacAddress()) return Malformed(text, "nobody has the address that is all zero");
   if ((mac.bytes[0] & 1) != 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("\"%s\" is a group (multicast or broadcast) address; an endpoint has one "

@@ -18,7 +18,7 @@ struct MacAddress {
 };
 
 // "04:3f:72:dd:0b:05", in either case, also with '-' between the pairs. A group address (multicast
-// or broadcast) is refused: no endpoint has one.
+// or broadcast) and the zero address are refused: no endpoint has one.
 absl::StatusOr<MacAddress> ParseMacAddress(std::string_view text);
 
 // "04:3f:72:dd:0b:05".

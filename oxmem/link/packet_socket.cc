@@ -96,6 +96,10 @@ absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
   OXMEM_RETURN_IF_ERROR(CheckFrameBytes(options, interface_));
   max_frame_bytes_ = options.max_frame_bytes != 0 ? options.max_frame_bytes : interface_.mtu;
   mac_ = options.mac.value_or(interface_.mac);
+  if (mac_ == MacAddress()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " has no hardware address that frames could come from"));
+  }
   ether_type_ = options.ether_type;
   peer_ = options.peer;
   virtual_channel_ = options.virtual_channel;

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "oxmem/tloe/frame.h"
 #include "oxmem/tloe/frame_header.h"
 #include "oxmem/tloe/long_frames.h"
 #include "transport/base/byte_order.h"
-#include "transport/base/log.h"
 
 namespace oxmem::node {
 namespace {
@@ -19,6 +20,8 @@ using tilelink::DecodedMessage;
 constexpr std::size_t kFrameBatch = 64;
 // Peers with shorter frames that are remembered.
 constexpr std::size_t kMostFrameLimits = 4096;
+// Then a connection that is opened anew tries longer frames again.
+constexpr Duration kFrameLimitLasts = Duration::Seconds(300);
 
 // The protocol a stranger's frame begins a connection with; nothing if it does not begin one.
 std::optional<tloe::Protocol> OpeningProtocol(const tloe::FrameHeader& header,
@@ -99,9 +102,10 @@ void Node::OnFrame(Instant now, const link::IncomingFrame& frame) {
   }
   if (!allowed_.empty() && !allowed_.contains(frame.from)) {
     stats_.refused_address.Increment();
+    LogRefusal(now, frame.from, "is not on the list of allowed addresses");
     return;
   }
-  if (frame.bytes.size() < tloe::kMinFrameBytes) {
+  if (frame.bytes.size() < tloe::kFrameOverheadBytes) {
     stats_.malformed.Increment();
     return;
   }
@@ -189,6 +193,8 @@ Node::Connection* Node::AddConnection(Instant now, const Key& key, tloe::Protoco
     }
     if (silent == nullptr) {
       stats_.refused_full.Increment();
+      LogRefusal(now, key.peer,
+                 absl::StrCat("finds all ", config_.max_connections, " connections in use"));
       return nullptr;
     }
     RemoveConnection(*silent);
@@ -205,7 +211,11 @@ Node::Connection* Node::AddConnection(Instant now, const Key& key, tloe::Protoco
   config.virtual_channel = key.virtual_channel;
   config.max_frame_bytes = link_->max_frame_bytes_to(key.peer);
   if (const auto limit = frame_limits_.find(key.peer); limit != frame_limits_.end()) {
-    config.max_frame_bytes = std::min(config.max_frame_bytes, limit->second);
+    if (now < limit->second.until) {
+      config.max_frame_bytes = std::min(config.max_frame_bytes, limit->second.bytes);
+    } else {
+      frame_limits_.erase(limit);  // the way may take longer ones by now
+    }
   }
   connections_[id] = std::make_unique<Connection>(id, key, config);
   by_key_[key] = id;
@@ -258,16 +268,25 @@ void Node::Serve(Connection& connection) {
 }
 
 // The peer opens again, and what it asks for too much at a time then is denied without data.
-void Node::LimitFrames(const Connection& connection) {
+void Node::LimitFrames(Instant now, const Connection& connection) {
   const std::size_t lost = connection.engine.lost_frame_bytes();
   const std::size_t limit = tloe::FrameBytesBelow(lost);
   if (frame_limits_.size() >= kMostFrameLimits) frame_limits_.clear();
-  frame_limits_[connection.key.peer] = limit;
+  frame_limits_[connection.key.peer] = {limit, now + kFrameLimitLasts};
   const std::string peer = link_->FormatAddress(connection.key.peer);
   spdlog::error(
       "frames of {} bytes on {} do not reach {}, shorter ones do: it gets {} at most from now on "
       "(is the MTU there or on the way smaller? use one MTU everywhere, or listen with mtu={})",
       lost, link_->name(), peer, limit, limit);
+}
+
+void Node::ForgetFrameLimits() { frame_limits_.clear(); }
+
+void Node::LogRefusal(Instant now, const link::Address& peer, std::string_view why) {
+  uint64_t more = 0;
+  if (!refusal_log_.Allow(now, &more)) return;
+  spdlog::warn("{}: {} is refused: it {}{}", link_->name(), link_->FormatAddress(peer), why,
+               more == 0 ? "" : absl::StrCat(" (and ", more, " frames before this)"));
 }
 
 void Node::MarkDirty(Connection& connection) {
@@ -290,7 +309,9 @@ void Node::FlushDirty(Instant now) {
       const bool lost = state == tloe::State::kFailed &&
                         connection.engine.failure() != tloe::Failure::kPeerClosed;
       if (lost) stats_.connections_failed.Increment();
-      if (connection.engine.failure() == tloe::Failure::kLongFramesLost) LimitFrames(connection);
+      if (connection.engine.failure() == tloe::Failure::kLongFramesLost) {
+        LimitFrames(now, connection);
+      }
       RemoveConnection(connection);
     }
   }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "oxmem/tloe/frame_header.h"
 #include "transport/base/clock.h"
 #include "transport/base/counter.h"
+#include "transport/base/log.h"
 
 namespace oxmem::node {
 
@@ -102,6 +104,10 @@ class Node {
   // Tells every peer that the connection ends, and takes no new ones from now on.
   void Close(Instant now);
 
+  // The way to the peers is another one, so that longer frames may reach them again. For
+  // connections to come.
+  void ForgetFrameLimits();
+
   const link::Link& link() const { return *link_; }
   const NodeStats& stats() const { return stats_; }
   const ExecutorStats& executor_stats() const { return executor_.stats(); }
@@ -121,6 +127,12 @@ class Node {
     }
   };
 
+  // Of a peer that longer frames did not reach.
+  struct FrameLimit {
+    std::size_t bytes;
+    Instant until;
+  };
+
   void OnFrame(Instant now, const link::IncomingFrame& frame);
   void OnConnectionFrame(Instant now, Connection& connection, std::span<const std::byte> frame);
   void OnUnknownFrame(Instant now, const Key& key, const tloe::FrameHeader& header,
@@ -132,7 +144,8 @@ class Node {
   // Of all, or of those whose peer said nothing after its opening.
   Connection* LongestSilent(bool only_opened);
   void RemoveConnection(Connection& connection);
-  void LimitFrames(const Connection& connection);
+  void LimitFrames(Instant now, const Connection& connection);
+  void LogRefusal(Instant now, const link::Address& peer, std::string_view why);
   void Serve(Connection& connection);
   void MarkDirty(Connection& connection);
   void FlushDirty(Instant now);
@@ -149,7 +162,7 @@ class Node {
   absl::flat_hash_map<Key, uint32_t> by_key_;
   std::vector<std::unique_ptr<Connection>> connections_;  // by id; empty places are reused
   std::vector<uint32_t> free_ids_;
-  absl::flat_hash_map<link::Address, std::size_t> frame_limits_;  // shorter than the link's
+  absl::flat_hash_map<link::Address, FrameLimit> frame_limits_;
   DeadlineHeap deadlines_;
   std::vector<uint32_t> dirty_;
   std::vector<link::IncomingFrame> incoming_;
@@ -158,6 +171,7 @@ class Node {
   Connection* last_connection_ = nullptr;
   bool closing_ = false;
   absl::Status link_status_;
+  LogLimiter refusal_log_{Duration::Seconds(10)};
   NodeStats stats_;
 };
 

@@ -137,6 +137,10 @@ class HostileNodes(E2eTest):
                     [message(D, opcode, size, source), 0], 1))
                 self.assert_fails("transport error")
                 node.close()
+        # A grant of a copy, with as much data as was asked for.
+        self.fake(lambda node, source, size: (
+            [message(D, 5, size, source), 0] + [0x1111] * ((1 << size) // 8), 1))
+        self.assert_fails("transport error")
 
     def test_answers_that_are_not_all_there(self):
         def answer(node, source, size):
@@ -192,6 +196,16 @@ class HostileNodes(E2eTest):
             node.send(kind=CLOSE, seq=node.next)
         self.fake(answer)
         self.assert_fails("timed out|closes the connection")
+
+    def test_closing_after_every_opening(self):
+        def on_open(node):
+            node.send()
+            node.send(kind=CLOSE, seq=node.next)
+        node = self.fake(on_open=on_open)
+        result = self.run_oxmem("ping", f"{self.net.source}?size=64M&timeout=4s", "-c", "1",
+                                space=self.net.client, seconds=15)
+        self.assertEqual(result.code, 1, result)
+        self.assertLessEqual(result.err.count("\n"), 12, result)
 
     def test_closing_instead_of_opening(self):
         self.fake(on_open=lambda node: node.send(kind=CLOSE, seq=0, ack_seq=0))

@@ -50,6 +50,28 @@ class Mtu(E2eTest):
         self.assertEqual(len(re.findall(f"do not reach {CLIENT_MAC}, shorter ones do", self.process.err)),
                          1, self.process.err)
 
+    def test_info_says_what_the_way_takes(self):
+        self.connect(node=1500)
+        result = self.run_oxmem("info", self.source, "--json", space=self.net.client)
+        self.assertEqual(result.code, 0, result)
+        self.assertRegex(result.err, "refuses to answer 8K in one frame.*mtu=1500")
+        facts = result.json["transport"]
+        self.assertEqual((facts["frame"], facts["largest message"]), ("1500 bytes at most", "1K"))
+
+    def test_one_that_was_smaller_for_a_moment_does_not_stay_so(self):
+        self.connect()
+        load = self.start("bench", self.source, "-t", "4", "--op", "mixed", "--verify", "--json",
+                          space=self.net.client)
+        time.sleep(1)
+        self.net.node.run("ip", "link", "set", "v0", "mtu", "1500")
+        time.sleep(1.5)
+        self.net.node.run("ip", "link", "set", "v0", "mtu", "9000")
+        self.assertEqual(load.wait(), 0, load.err)
+        result = self.check("info", self.source, "--json", space=self.net.client)
+        facts = result.json["transport"]
+        self.assertEqual((facts["frame"], facts["largest message"]), ("9000 bytes at most", "8K"), self.process.err)
+        self.assertEqual(result.err, "")
+
     def test_a_switch_with_a_smaller_one_between_them(self):
         switch = Namespace()
         self.addCleanup(switch.close)

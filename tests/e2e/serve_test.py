@@ -113,6 +113,7 @@ class Serve(E2eTest):
                      space=self.client)
         self.check("info", f"{self.source}&mac={OTHER_MAC}", space=self.client)
         self.assertGreater(self.node_part(node)["counters"]["refused_address"], 0)
+        node.wait_for(f"{CLIENT_MAC} is refused: it is not on the list of allowed addresses")
 
     def test_two_requesters_at_once(self):
         node = self.node(self.net)
@@ -131,6 +132,7 @@ class Serve(E2eTest):
         self.refused(1, "no answer|refused", "info", f"{self.source}&connect_timeout=300ms",
                      space=self.client)
         self.assertGreater(self.node_part(node)["counters"]["refused_full"], 0)
+        node.wait_for(f"{CLIENT_MAC} is refused: it finds all 1 connections in use")
         holder.signal(signal.SIGINT)
         self.assertEqual(holder.wait(), 0)
 

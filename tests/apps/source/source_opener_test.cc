@@ -51,15 +51,15 @@ TEST(SourceOpener, EqualPartsAreDifferentMemory) {
   std::array<std::byte, 16> read{};
   ASSERT_TRUE(transport::BlockingRead(*opened->channel, 4096, read).ok());
   EXPECT_EQ(read[0], std::byte{0});
-  ASSERT_EQ(opened->facts.size(), 2u);
-  EXPECT_EQ(opened->facts[1].second, "mem 1M");
+  ASSERT_EQ(opened->facts().size(), 2u);
+  EXPECT_EQ(opened->facts()[1].second, "mem 1M");
 }
 
 TEST(SourceOpener, WhatUnequalPartsCannotGiveIsSaid) {
   const auto not_used = [](const std::string& text) {
     const auto opened = OpenSource(text);
     EXPECT_TRUE(opened.ok()) << opened.status();
-    return opened.ok() ? FactOf(opened->facts, kNotUsed) : "";
+    return opened.ok() ? FactOf(opened->facts(), kNotUsed) : "";
   };
   EXPECT_EQ(not_used("stripe:(mem:?size=1M,mem:?size=1M)"), "");
   EXPECT_EQ(not_used("mirror:(mem:?size=1M,mem:?size=1M)"), "");

@@ -209,6 +209,33 @@ INSTANTIATE_TEST_SUITE_P(Protocols, TloeChannelTest,
                            return protocol.param == tloe::Protocol::k11 ? "V11" : "V103";
                          });
 
+// It is asked again at once, then after pauses that grow to a second, until a connection lasts.
+// (With 1.0.3 nobody says that a connection ends.)
+TEST(TloeChannelReopening, ANodeThatEndsEveryConnectionIsNotAskedWithoutEnd) {
+  Stack stack;
+  std::vector<std::byte> buffer(4096);
+  stack.StartNode();
+  TloeChannel& channel = stack.Connect(stack.DefaultOptions());
+  for (const Instant end = stack.now() + Duration::Seconds(5); stack.now() < end;) {
+    stack.Run(Stack::kTick);
+    if (!channel.connected()) continue;
+    stack.StopNode();
+    stack.StartNode();
+  }
+  EXPECT_GE(channel.stats().reconnects.value(), 3u);
+  EXPECT_LE(channel.stats().reconnects.value(), 15u);
+
+  stack.Run(Duration::Seconds(3));
+  ASSERT_TRUE(channel.connected());
+  const uint64_t before = channel.stats().reconnects.value();
+  stack.StopNode();
+  stack.StartNode();
+  stack.Submit(channel, Transfer(Op::kRead, 0, buffer, 1));
+  stack.Run(Duration::Milliseconds(10));
+  EXPECT_EQ(stack.Result(1).code, Code::kOk);
+  EXPECT_EQ(channel.stats().reconnects.value(), before + 1);
+}
+
 TEST(TloeChannelOptions, WhatCannotWorkIsRefusedBeforeAnythingIsSent) {
   link::MemoryNetwork network;
   const auto start = [&network](const Options& wanted) {
