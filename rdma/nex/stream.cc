@@ -14,9 +14,9 @@
 namespace oxmem::nex {
 namespace {
 
-// So much payload is received straight to where it goes; less comes through the buffer, together
-// with the headers around it.
-constexpr std::uint64_t kDirectBytes = 16384;
+// A payload of so many bytes is long: it is received straight to where it goes. Shorter ones come
+// through the buffer, many at a time, together with the headers around them.
+constexpr std::uint64_t kLongBytes = 16384;
 constexpr std::size_t kBufferBytes = 65536;
 constexpr std::size_t kReadShare = std::size_t{4} << 20;
 
@@ -157,13 +157,18 @@ bool Stream::ReadOpen(QueuePair& machine, bool ended) {
   // A bound keeps one busy stream from starving the others.
   for (std::size_t moved = 0; moved < kReadShare;) {
     IoBatch batch;
-    if (machine.payload_left() >= kDirectBytes) machine.DirectTargets(~std::uint64_t{0}, &batch);
+    const std::uint64_t left = machine.payload_left();
+    if (left > 0 && machine.payload_size() >= kLongBytes) {
+      machine.DirectTargets(~std::uint64_t{0}, &batch);
+    }
     const std::size_t direct = batch.bytes;
-    // The header that follows a long payload comes along with it, and no more than that: so the
-    // next payload can go straight to its place as well.
-    std::size_t behind = direct == 0 ? kBufferBytes : kHeaderBytes;
-    if (direct > 0 && direct < machine.payload_left()) behind = 0;
-    if (behind > 0 && !batch.full()) batch.Add(buffer, behind);
+    if (direct > 0) ahead_ = kHeaderBytes;
+    // A long payload is likely to be followed by another, which can go straight to its place only
+    // if no more than its header is read before it.
+    if (!batch.full() && (direct == 0 || direct == left)) {
+      batch.Add(buffer, std::min(ahead_, kBufferBytes));
+    }
+    if (direct == 0) ahead_ = std::min(2 * ahead_, kBufferBytes);
     const ssize_t result = Receive(fd_.get(), batch);
     const int error = errno;
     const std::size_t wanted = batch.bytes;

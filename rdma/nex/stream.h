@@ -68,6 +68,9 @@ class Stream {
   std::size_t greeting_have_ = 0;
   bool blocked_ = false;
   bool unfinished_ = false;
+  // How much is read at once where a header is expected: a header behind a long payload, then
+  // more and more until the next one.
+  std::size_t ahead_ = kHeaderBytes;
   Instant last_read_;
 };
 

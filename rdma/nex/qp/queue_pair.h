@@ -70,6 +70,7 @@ class QueuePair {
   void DirectTargets(std::uint64_t limit, IoBatch* batch);
   bool OnDirect(std::size_t bytes, Instant now);
   std::uint64_t payload_left() const { return payload_left_; }
+  std::uint64_t payload_size() const { return payload_done_ + payload_left_; }
   // How much has come in over time.
   std::uint64_t bytes_in() const { return bytes_in_; }
 
