@@ -116,7 +116,6 @@ int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& r
     send_failed_ = true;
     return 0;
   }
-  Complete(wr, static_cast<std::uint32_t>(length), IBV_WC_SUCCESS);
   return 0;
 }
 

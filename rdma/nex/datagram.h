@@ -49,6 +49,13 @@ class DatagramQp {
   // Takes a request. 0 with the packet to send (none when packet->pieces.bytes is 0, because the
   // request failed as a completion and the queue pair enters SQE), or the errno of ibv_post_send.
   int Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route, Packet* packet);
+  // Every packet is completed by one of these: it went out with so much payload, or the system
+  // could not read the payload, as the program has given the memory back to it.
+  void OnSent(const ibv_send_wr& wr, std::uint32_t length) { Complete(wr, length, IBV_WC_SUCCESS); }
+  void OnUnreadable(const ibv_send_wr& wr) {
+    Complete(wr, 0, IBV_WC_LOC_PROT_ERR);
+    send_failed_ = true;
+  }
   void Flush(const ibv_send_wr& wr) { Complete(wr, 0, IBV_WC_WR_FLUSH_ERR); }
 
   // Packets that fit no receive, key or length are dropped, as on a wire.

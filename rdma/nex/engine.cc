@@ -92,9 +92,11 @@ int Engine::Start(std::string* error) {
     event.data.u64 = Tag(static_cast<std::uint32_t>(Kind::kDatagrams), static_cast<uint32_t>(i));
     epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, datagram_fds_[i].get(), &event);
   }
-  // Signals are the program's business: none may arrive on this thread.
+  // Signals are the program's business: none may arrive on this thread, but for its own faults.
   sigset_t all, before;
   sigfillset(&all);
+  sigdelset(&all, SIGSEGV);
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const int result = pthread_create(&thread_, nullptr, &Engine::ThreadMain, this);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -90,11 +90,17 @@ int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
   message.msg_namelen = sizeof to;
   message.msg_iov = packet.pieces.pieces.data();
   message.msg_iovlen = static_cast<std::size_t>(packet.pieces.piece_count);
-  // Nobody learns whether a datagram arrives, so a failure to send is a lost packet.
-  if (sendmsg(datagram_fds_[source].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-    NEX_DEBUG(2, "datagram lost: %s", strerror(errno));
-  }
+  const auto length = static_cast<std::uint32_t>(packet.pieces.bytes - packet.header.size());
+  const ssize_t sent = sendmsg(datagram_fds_[source].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const bool unreadable = sent < 0 && errno == EFAULT;
+  // Nobody learns whether a datagram arrives, so any other failure to send is a lost packet.
+  if (sent < 0) NEX_DEBUG(2, "datagram lost: %s", strerror(errno));
   packet.pieces.Release();
+  if (unreadable) {
+    qp->datagrams->OnUnreadable(request);
+  } else {
+    qp->datagrams->OnSent(request, length);
+  }
   return 0;
 }
 

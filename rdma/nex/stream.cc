@@ -8,8 +8,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <memory>
+
+#include "rdma/nex/program_memory.h"
 
 namespace oxmem::nex {
 namespace {
@@ -52,12 +53,9 @@ ssize_t Send(int fd, IoBatch& batch) {
   }
   if (batch.bytes <= kGatherBytes) {
     std::array<std::byte, kGatherBytes> together;
-    std::size_t at = 0;
-    for (int i = 0; i < batch.piece_count; ++i) {
-      std::memcpy(together.data() + at, batch.pieces[i].iov_base, batch.pieces[i].iov_len);
-      at += batch.pieces[i].iov_len;
+    if (CopyFromProgram(batch, together.data())) {
+      return send(fd, together.data(), batch.bytes, kFlags);
     }
-    return send(fd, together.data(), at, kFlags);
   }
   msghdr message{};
   message.msg_iov = batch.pieces.data();
@@ -174,13 +172,18 @@ bool Stream::ReadOpen(QueuePair& machine, bool ended) {
     const std::size_t wanted = batch.bytes;
     batch.Release();
     if (result == 0) return false;
+    if (result < 0 && error == EFAULT && direct > 0) {
+      machine.OnDirectRefused();
+      continue;
+    }
     if (result < 0) return error == EAGAIN || error == EINTR;
     const auto got = static_cast<std::size_t>(result);
     const Instant now = last_read_ = Now();
     if (direct > 0 && !machine.OnDirect(std::min(got, direct), now)) return false;
     if (got > direct && !machine.OnBytes({buffer, got - direct}, now)) return false;
-    // A short read emptied the socket; asking again would only be told so.
-    if (got < wanted && !ended) return true;
+    // A short read emptied the socket; asking again would only be told so. Within a payload it may
+    // have come to memory that is no longer there.
+    if (got < wanted && got >= direct && !ended) return true;
     moved += got;
     if (machine.ack_urgent()) break;
   }
@@ -218,13 +221,17 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       batch.Release();
       return true;
     }
-    const ssize_t sent = Send(write_fd(), batch);
+    ssize_t sent = Send(write_fd(), batch);
+    if (sent < 0 && errno == EFAULT && batch.piece_count > 1) {
+      // What cannot be read may lie behind what can.
+      batch.piece_count = 1;
+      sent = Send(write_fd(), batch);
+    }
     const int error = errno;
-    const std::size_t wanted = batch.bytes;
     batch.Release();
     if (sent > 0) machine.OnWritten(static_cast<std::size_t>(sent));
     if (sent < 0 && error == EFAULT) {
-      // The program unmapped registered memory: nothing sensible can follow on this stream.
+      if (machine.OnOutputRefused()) return true;
       Close(true);
       return false;
     }
@@ -232,9 +239,11 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       // What the peer wrote before it went is still read; reading then finds the end.
       return true;
     }
-    if (sent < 0 || static_cast<std::size_t>(sent) < wanted) {
-      blocked_ = error != EINTR || sent >= 0;
-      if (blocked_) return true;
+    // What was sent in part is tried again: memory that is not there stops it as a full socket
+    // does.
+    if (sent < 0 && error != EINTR) {
+      blocked_ = true;
+      return true;
     }
   }
 }

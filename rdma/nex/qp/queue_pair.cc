@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rdma/nex/program_memory.h"
+
 namespace oxmem::nex {
 
 QueuePair::QueuePair(const QpIdentity& identity, RegionTable* regions, ReceiveSource* receives,
@@ -59,7 +61,7 @@ void QueuePair::Reset() {
   out_.Clear();
   completions_.clear();
   attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = peer_told_ =
-      false;
+      stuck_ = false;
   peer_deadline_ = Instant::Never();
   sink_ = Sink::kHeader;
   header_have_ = 0;
@@ -95,7 +97,11 @@ void QueuePair::Detach(Instant now) {
 }
 
 bool QueuePair::Handle(Verdict verdict) {
-  if (requester_.rewound()) out_.DropUnsentRequests();
+  if (requester_.rewound()) {
+    out_.DropUnsentRequests();
+    // What would have to go again cannot.
+    if (stuck_ && requester_.FailOldest(IBV_WC_LOC_PROT_ERR)) SelfFail();
+  }
   switch (verdict) {
     case Verdict::kContinue:
       sink_ = Sink::kHeader;
@@ -138,25 +144,24 @@ bool QueuePair::PayloadDone() {
   return true;
 }
 
-bool QueuePair::PlacePayload(std::span<const std::byte> bytes) {
+void QueuePair::PlacePayload(std::span<const std::byte> bytes) {
   while (!bytes.empty() && !failed_) {
     IoBatch batch;
     DirectTargets(bytes.size(), &batch);
-    if (failed_ || batch.bytes == 0) {
-      batch.Release();
-      return true;
-    }
-    std::size_t at = 0;
-    for (int i = 0; i < batch.piece_count; ++i) {
-      std::memcpy(batch.pieces[i].iov_base, bytes.data() + at, batch.pieces[i].iov_len);
-      at += batch.pieces[i].iov_len;
-    }
+    const std::size_t placed = batch.bytes;
+    const bool good = CopyToProgram(batch, bytes.first(placed));
     batch.Release();
-    payload_done_ += at;
-    payload_left_ -= at;
-    bytes = bytes.subspan(at);
+    if (!good) OnDirectRefused();
+    if (failed_) return;
+    if (placed == 0 || !good) {
+      // Nothing comes of this message, and the next one follows it.
+      payload_left_ -= bytes.size();
+      return;
+    }
+    payload_done_ += placed;
+    payload_left_ -= placed;
+    bytes = bytes.subspan(placed);
   }
-  return true;
 }
 
 void QueuePair::DirectTargets(std::uint64_t limit, IoBatch* batch) {
@@ -166,7 +171,14 @@ void QueuePair::DirectTargets(std::uint64_t limit, IoBatch* batch) {
   limit = std::min(limit, payload_left_);
   if (MapPayload(*regions_, payload, payload_done_, limit, batch) == MapResult::kOk) return;
   batch->Release();
-  Handle(sink_ == Sink::kRequest ? responder_.OnPayloadRefused() : requester_.OnResponseRefused());
+  OnDirectRefused();
+}
+
+void QueuePair::OnDirectRefused() {
+  const Verdict verdict =
+      sink_ == Sink::kRequest ? responder_.OnPayloadRefused() : requester_.OnResponseRefused();
+  if (verdict == Verdict::kDrain) sink_ = Sink::kDrain;
+  Handle(verdict);
 }
 
 bool QueuePair::OnDirect(std::size_t bytes, Instant) {
@@ -218,16 +230,20 @@ bool QueuePair::FillOutput(IoBatch* batch, bool acknowledge) {
   if (!attached_) {
     return true;
   }
+  if (stuck_ && !failed_) return true;
   StageFrames(acknowledge);
   if (failed_ && out_.mid_frame() && out_.Front().request) return false;
   if (out_.Fill(*regions_, batch) == MapResult::kOk) return true;
-  // A message cannot be taken back half-way, so the stream ends here.
   batch->Release();
-  if (!failed_ && out_.Front().request) {
-    requester_.FailOldest(IBV_WC_LOC_PROT_ERR);
-  }
-  SelfFail();
-  return false;
+  return OnOutputRefused();
+}
+
+bool QueuePair::OnOutputRefused() {
+  // A message cannot be taken back half-way, so nothing follows it on this stream. What was sent
+  // before it is still answered, and completes first.
+  stuck_ = !failed_ && out_.Front().request && requester_.Refuse(out_.Front().work);
+  if (!stuck_) SelfFail();
+  return stuck_;
 }
 
 void QueuePair::OnWritten(std::size_t bytes) {

@@ -69,6 +69,8 @@ class QueuePair {
   // a header is expected or the payload is dropped.
   void DirectTargets(std::uint64_t limit, IoBatch* batch);
   bool OnDirect(std::size_t bytes, Instant now);
+  // The system could not write there: the program has given the memory back to it.
+  void OnDirectRefused();
   std::uint64_t payload_left() const { return payload_left_; }
   std::uint64_t payload_size() const { return payload_done_ + payload_left_; }
   // How much has come in over time.
@@ -78,6 +80,8 @@ class QueuePair {
   // `acknowledge`, or until many are due, so that they can travel with something else.
   // False: memory of a half-written message is gone, the stream must be closed.
   bool FillOutput(IoBatch* batch, bool acknowledge);
+  // The system could not read what comes first in it. False: the stream must be closed.
+  bool OnOutputRefused();
   void OnWritten(std::size_t bytes);
   bool ack_due() const { return responder_.ack_due() && attached_ && !failed_; }
   bool ack_urgent() const { return responder_.ack_urgent(); }
@@ -107,7 +111,7 @@ class QueuePair {
   bool Handle(Verdict verdict);
   bool OnHeader(Instant now);
   bool PayloadDone();
-  bool PlacePayload(std::span<const std::byte> bytes);
+  void PlacePayload(std::span<const std::byte> bytes);
   void SelfFail();
   void AwaitLoss(Instant now);
   void StageFrames(bool acknowledge);
@@ -124,6 +128,7 @@ class QueuePair {
   bool gone_ = false;
   bool failed_ = false;
   bool sending_ = false;
+  bool stuck_ = false;  // nothing more can be written, and there are answers to come
   bool self_failed_ = false;
   bool access_error_ = false;
   bool peer_seen_ = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "rdma/nex/program_memory.h"
 #include "transport/base/byte_order.h"
 
 namespace oxmem::nex {
@@ -314,6 +315,11 @@ Verdict Requester::OnReadResponse(const FrameHeader& header) {
   return Verdict::kPayload;
 }
 
+bool Requester::Refuse(std::uint32_t work) {
+  ring_.At(work).error = IBV_WC_LOC_PROT_ERR;
+  return Retire();
+}
+
 Verdict Requester::OnResponsePayload() {
   --reads_;
   rnr_counting_ = false;
@@ -333,19 +339,12 @@ Verdict Requester::OnAtomicResponse(const FrameHeader& header) {
   const SendWork& work = ring_.Head();
   if (!IsAtomic(work) || work.sequence != header.sequence) return Verdict::kViolation;
   IoBatch batch;
-  if (MapPayload(*regions_, PayloadOf(work), 0, 8, &batch) != MapResult::kOk) {
-    batch.Release();
-    return OnResponseRefused();
-  }
   std::array<std::byte, 8> value;
   std::memcpy(value.data(), &header.operand, 8);
-  std::size_t at = 0;
-  for (int i = 0; i < batch.piece_count; ++i) {
-    std::memcpy(batch.pieces[i].iov_base, value.data() + at, batch.pieces[i].iov_len);
-    at += batch.pieces[i].iov_len;
-  }
+  const bool good = MapPayload(*regions_, PayloadOf(work), 0, 8, &batch) == MapResult::kOk &&
+                    CopyToProgram(batch, value);
   batch.Release();
-  return OnResponsePayload();
+  return good ? OnResponsePayload() : OnResponseRefused();
 }
 
 Verdict Requester::OnDeadline(Instant now) {

@@ -57,7 +57,11 @@ class Requester {
   Verdict OnResponse(const FrameHeader& header, Instant now);
   const Payload& response_payload() const { return response_payload_; }
   Verdict OnResponsePayload();
-  Verdict OnResponseRefused();  // the local memory of a read is no longer registered
+  Verdict OnResponseRefused();  // the local memory of a read is not registered or there any more
+
+  // A request that was staged cannot be sent. False: it has failed; true: what was sent before it
+  // is answered first.
+  bool Refuse(std::uint32_t work);
 
   // Everything staged but not yet sent was forgotten by the caller.
   bool rewound() { return std::exchange(rewound_, false); }

@@ -2,9 +2,9 @@
 
 #include <endian.h>
 
-#include <atomic>
 #include <utility>
 
+#include "rdma/nex/program_memory.h"
 #include "transport/base/check.h"
 
 namespace oxmem::nex {
@@ -219,14 +219,13 @@ Verdict Responder::OnAtomic() {
     RegionTable::Unpin(pinned.region);
     return Deny(NakCode::kInvalidRequest);
   }
-  const std::atomic_ref<std::uint64_t> value(*reinterpret_cast<std::uint64_t*>(pinned.memory));
-  std::uint64_t found = current_.operand;
-  if (current_.type == FrameType::kFetchAdd) {
-    found = value.fetch_add(current_.operand);
-  } else {
-    value.compare_exchange_strong(found, current_.swap);
-  }
+  auto* const value = reinterpret_cast<std::uint64_t*>(pinned.memory);
+  std::uint64_t found = 0;
+  const bool done = current_.type == FrameType::kFetchAdd
+                        ? FetchAddInProgram(value, current_.operand, &found)
+                        : CompareSwapInProgram(value, current_.operand, current_.swap, &found);
   RegionTable::Unpin(pinned.region);
+  if (!done) return Deny(NakCode::kRemoteAccess);
   Answer answer;
   answer.header.type = FrameType::kAtomicResponse;
   answer.header.sequence = expected_++;
@@ -255,7 +254,9 @@ Verdict Responder::OnRequestPayload() {
 Verdict Responder::OnPayloadRefused() {
   if (current_.type == FrameType::kWrite || current_.type == FrameType::kWriteImmediate) {
     if (has_work_) CompleteReceive(IBV_WC_WR_FLUSH_ERR);
-    return Deny(NakCode::kRemoteAccess);
+    const Verdict verdict = Deny(NakCode::kRemoteAccess);
+    if (verdict == Verdict::kDrain) ++expected_;
+    return verdict;
   }
   return DenyReceive(NakCode::kRemoteOperation, IBV_WC_LOC_PROT_ERR);
 }

@@ -28,7 +28,7 @@ class Responder {
   Verdict OnRequest(const FrameHeader& header);
   const Payload& request_payload() const { return payload_; }
   Verdict OnRequestPayload();  // all of it is placed (or drained)
-  Verdict OnPayloadRefused();  // its memory is no longer registered
+  Verdict OnPayloadRefused();  // its memory is no longer registered, or no longer there
 
   // The peer is there: it learns how many receives it may count on.
   void OnAttached();

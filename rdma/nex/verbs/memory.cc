@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "rdma/nex/library.h"
+#include "rdma/nex/program_memory.h"
 #include "rdma/nex/verbs/operations.h"
 
 namespace oxmem::nex {
@@ -86,6 +87,7 @@ ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first
     return nullptr;
   }
   if ((access & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
+  GuardProgramMemory();
   Region* region = Library::Get()->regions().Add(From(pd)->domain, static_cast<std::byte*>(address),
                                                  first, length, access);
   if (region == nullptr) {

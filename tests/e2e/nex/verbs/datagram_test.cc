@@ -159,6 +159,25 @@ TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
   EXPECT_EQ(0, ibv_destroy_ah(ah));
 }
 
+TEST_F(Datagrams, MemoryThatTheProgramGaveBackEndsTheSend) {
+  void* memory =
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
+  ASSERT_NE(MAP_FAILED, memory);
+  ibv_mr* region = ibv_reg_mr(pd_, memory, 4096, 0);
+  ASSERT_NE(nullptr, region);
+  ASSERT_EQ(0, munmap(memory, 4096));
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+  ASSERT_EQ(0, Send(a_, wr, {{reinterpret_cast<std::uint64_t>(memory), 4096, region->lkey}}));
+  const auto done = Wait(cq_, 1);
+  ASSERT_EQ(1u, done.size());
+  EXPECT_EQ(IBV_WC_LOC_PROT_ERR, done[0].status);
+  EXPECT_EQ(0, ibv_dereg_mr(region));
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
 TEST_F(Datagrams, MemoryThatTheProgramGaveBackEndsTheReceiveAndNobodyElse) {
   void* memory =
       mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
