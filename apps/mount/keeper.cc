@@ -21,6 +21,8 @@ namespace oxmem::apps {
 namespace {
 
 constexpr Duration kPatience = Duration::Seconds(5);
+// A keeper may have to be started first, on a machine that has other things to do.
+constexpr Duration kKeptPatience = Duration::Seconds(20);
 // The server before us may still be waiting for answers.
 constexpr Duration kTakePatience = Duration::Seconds(60);
 
@@ -82,7 +84,7 @@ absl::Status Keeper::Keep(const Things& things) {
   }
   OXMEM_RETURN_IF_ERROR(SendWord(socket, KeeperWord::kEnd,
                                  (things.survives_its_server ? "1" : "0") + things.socket_path));
-  OXMEM_ASSIGN_OR_RETURN(const KeeperMessage answer, ReceiveWord(socket, Now() + kPatience));
+  OXMEM_ASSIGN_OR_RETURN(const KeeperMessage answer, ReceiveWord(socket, Now() + kKeptPatience));
   if (answer.word != KeeperWord::kKept) return absl::InternalError(answer.text);
   // The keeper could not listen: this server's death is survived, but nobody can replace it.
   deaf_ = answer.text;

@@ -17,7 +17,7 @@
 namespace oxmem::apps {
 namespace {
 
-constexpr Duration kLendPatience = Duration::Seconds(10);
+constexpr Duration kLendPatience = Duration::Seconds(20);
 
 // The server of the mount may still start a keeper. Null where a mount can be made all the same.
 absl::StatusOr<std::unique_ptr<Predecessor>> Borrow(const MountSpec& spec) {

@@ -135,6 +135,7 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::PrepareTakeOver(
   OXMEM_CHECK(!volumes.empty());
   OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(life.record.get()));
   OXMEM_RETURN_IF_ERROR(CheckTakeOver(record, options, files, volumes[0]));
+  options.directory = record.directory;  // it may have been said from another place
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
     table.push_back(FileOf(record.files[i], *volumes[0][i]));
