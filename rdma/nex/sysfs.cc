@@ -15,7 +15,11 @@ Parts Split(std::string_view path) {
   while (!path.empty()) {
     const auto slash = path.find('/');
     const std::string_view part = path.substr(0, slash);
-    if (!part.empty() && part != ".") parts.push_back(part);
+    if (part == "..") {
+      if (!parts.empty()) parts.pop_back();
+    } else if (!part.empty() && part != ".") {
+      parts.push_back(part);
+    }
     path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
   }
   return parts;
@@ -140,6 +144,14 @@ bool MayBeSysfs(const char* path) {
   return path != nullptr && std::strncmp(path, "/sys/", 5) == 0 &&
          std::strstr(path + 5, "infiniband") != nullptr;
 }
+
+std::string CleanSysfsPath(std::string_view path) {
+  std::string clean;
+  for (const std::string_view part : Split(path)) clean.append("/").append(part);
+  return clean;
+}
+
+bool IsSysfsFolder(std::string_view path) { return CleanSysfsPath(path) == kSysfsFolder; }
 
 std::optional<SysfsEntry> FindSysfs(const SysfsDevice& device, std::string_view path) {
   if (path.empty() || path[0] != '/') return std::nullopt;

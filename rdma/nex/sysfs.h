@@ -37,6 +37,10 @@ inline constexpr std::string_view kSysfsFolder = "/sys/class/infiniband";
 // Whether a path can be one of these, by its first bytes: for the calls that programs make often.
 bool MayBeSysfs(const char* path);
 
+// The path without what means nothing in it: . and .. and slashes too many.
+std::string CleanSysfsPath(std::string_view path);
+bool IsSysfsFolder(std::string_view path);  // kSysfsFolder itself
+
 // The entry at an absolute path; nothing when nex0 has none there. kSysfsFolder itself has only
 // nex0 here, the devices of the kernel are not known.
 std::optional<SysfsEntry> FindSysfs(const SysfsDevice& device, std::string_view path);

@@ -15,6 +15,7 @@
 
 #include "rdma/nex/cm/manager.h"
 #include "rdma/nex/preload/real.h"
+#include "rdma/nex/preload/virtual_folders.h"
 #include "rdma/nex/preload/virtual_paths.h"
 
 namespace nex = oxmem::nex;
@@ -23,13 +24,19 @@ namespace {
 
 constexpr const char* kCmPath = "/dev/infiniband/rdma_cm";
 
-int OpenAny(const char* path, int flags, mode_t mode) {
-  if (path != nullptr) {
-    if (std::strcmp(path, kCmPath) == 0) return nex::CmManager::Get()->Open(flags);
-    const int attribute = nex::OpenVirtual(path, flags);
-    if (attribute >= 0) return attribute;
+int OpenAt(int folder, const char* path, int flags, mode_t mode) {
+  const nex::PathAt meant(folder, path);
+  if (path != nullptr && (path[0] == '/' || meant.joined())) {
+    if (std::strcmp(meant.get(), kCmPath) == 0) return nex::CmManager::Get()->Open(flags);
+    int own = nex::OpenVirtual(meant.get(), flags);
+    if (own < 0) own = nex::OpenVirtualFolder(meant.get(), flags);
+    if (own >= 0) return own;
   }
-  return nex::RealOpen(path, flags, mode);
+  return static_cast<int>(syscall(SYS_openat, meant.folder(), meant.get(), flags, mode));
+}
+
+int OpenAny(const char* path, int flags, mode_t mode) {
+  return OpenAt(AT_FDCWD, path, flags, mode);
 }
 
 mode_t ModeOf(int flags, va_list arguments) {
@@ -63,6 +70,31 @@ NEX_EXPORT int __open64_2(const char* path, int flags) {
   return OpenAny(path, flags | O_LARGEFILE, 0);
 }
 
+NEX_EXPORT int openat(int folder, const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = ModeOf(flags, arguments);
+  va_end(arguments);
+  return OpenAt(folder, path, flags, mode);
+}
+
+NEX_EXPORT int openat64(int folder, const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = ModeOf(flags, arguments);
+  va_end(arguments);
+  return OpenAt(folder, path, flags | O_LARGEFILE, mode);
+}
+
+extern "C" int __openat_2(int, const char*, int);
+extern "C" int __openat64_2(int, const char*, int);
+NEX_EXPORT int __openat_2(int folder, const char* path, int flags) {
+  return OpenAt(folder, path, flags, 0);
+}
+NEX_EXPORT int __openat64_2(int folder, const char* path, int flags) {
+  return OpenAt(folder, path, flags | O_LARGEFILE, 0);
+}
+
 NEX_EXPORT ssize_t write(int fd, const void* buffer, std::size_t size) {
   if (nex::CmManager::Exists() && nex::CmManager::Get()->Owns(fd)) {
     // The kernel's file takes commands; a count that is written to the event fd is ours.
@@ -78,8 +110,29 @@ NEX_EXPORT int close(int fd) {
     nex::CmManager::Get()->Close(fd);
     return 0;
   }
+  nex::ForgetVirtualFolder(fd);
   static const auto real = reinterpret_cast<int (*)(int)>(nex::RealSymbol("close"));
   return real(fd);
+}
+
+NEX_EXPORT int dup(int fd) noexcept { return nex::CopyVirtualFolder(fd, NEX_REAL(dup)(fd)); }
+
+NEX_EXPORT int fcntl(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void* const argument = va_arg(arguments, void*);
+  va_end(arguments);
+  const int result = NEX_REAL(fcntl)(fd, command, argument);
+  const bool copies = command == F_DUPFD || command == F_DUPFD_CLOEXEC;
+  return copies ? nex::CopyVirtualFolder(fd, result) : result;
+}
+
+NEX_EXPORT int fcntl64(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void* const argument = va_arg(arguments, void*);
+  va_end(arguments);
+  return fcntl(fd, command, argument);
 }
 
 NEX_EXPORT int fstat(int fd, struct stat* out) {
@@ -88,5 +141,12 @@ NEX_EXPORT int fstat(int fd, struct stat* out) {
     out->st_rdev = 0;
     return 0;
   }
+  const std::string folder = nex::VirtualFolderOf(fd);
+  if (!folder.empty() && nex::StatVirtual(folder.c_str(), out)) return 0;
   return static_cast<int>(syscall(SYS_fstat, fd, out));
+}
+
+static_assert(sizeof(struct stat) == sizeof(struct stat64));
+NEX_EXPORT int fstat64(int fd, struct stat64* out) {
+  return fstat(fd, reinterpret_cast<struct stat*>(out));
 }

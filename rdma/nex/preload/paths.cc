@@ -1,15 +1,19 @@
 // Calls on paths, for what nex0 shows of itself in the file system. All else goes to the kernel.
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <string>
 
 #include "rdma/nex/preload/real.h"
+#include "rdma/nex/preload/virtual_folders.h"
 #include "rdma/nex/preload/virtual_paths.h"
 
 namespace nex = oxmem::nex;
@@ -17,8 +21,9 @@ namespace nex = oxmem::nex;
 namespace {
 
 int StatAt(int folder, const char* path, struct stat* out, int flags) {
-  if (nex::StatVirtual(path, out)) return 0;
-  return static_cast<int>(syscall(SYS_newfstatat, folder, path, out, flags));
+  const nex::PathAt meant(folder, path, flags);
+  if (nex::StatVirtual(meant.get(), out)) return 0;
+  return static_cast<int>(syscall(SYS_newfstatat, meant.folder(), meant.get(), out, flags));
 }
 
 // Its layout is that of struct stat where files are of 64 bits anyway.
@@ -64,11 +69,13 @@ NEX_EXPORT int fstatat64(int folder, const char* path, struct stat64* out, int f
 NEX_EXPORT int statx(int folder, const char* path, int flags, unsigned mask,
                      struct statx* out) noexcept {
   struct stat plain;
-  if (!nex::StatVirtual(path, &plain)) {
-    return static_cast<int>(syscall(SYS_statx, folder, path, flags, mask, out));
+  const nex::PathAt meant(folder, path, flags);
+  if (!nex::StatVirtual(meant.get(), &plain)) {
+    return static_cast<int>(syscall(SYS_statx, meant.folder(), meant.get(), flags, mask, out));
   }
   std::memset(out, 0, sizeof *out);
-  out->stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_SIZE;
+  out->stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_SIZE | STATX_INO;
+  out->stx_ino = plain.st_ino;
   out->stx_mode = static_cast<std::uint16_t>(plain.st_mode);
   out->stx_nlink = static_cast<std::uint32_t>(plain.st_nlink);
   out->stx_size = static_cast<std::uint64_t>(plain.st_size);
@@ -82,8 +89,50 @@ NEX_EXPORT int access(const char* path, int mode) noexcept { return Access(path,
 
 NEX_EXPORT int faccessat(int folder, const char* path, int mode, int flags) noexcept {
   struct stat unused;
-  if (nex::StatVirtual(path, &unused)) return Access(path, mode);
-  return NEX_REAL(faccessat)(folder, path, mode, flags);
+  const nex::PathAt meant(folder, path, flags);
+  if (nex::StatVirtual(meant.get(), &unused)) return Access(meant.get(), mode);
+  return NEX_REAL(faccessat)(meant.folder(), meant.get(), mode, flags);
+}
+
+// Nothing of nex0 is a link.
+NEX_EXPORT ssize_t readlink(const char* path, char* out, std::size_t size) noexcept {
+  struct stat unused;
+  if (!nex::StatVirtual(path, &unused)) return NEX_REAL(readlink)(path, out, size);
+  errno = EINVAL;
+  return -1;
+}
+
+NEX_EXPORT ssize_t readlinkat(int folder, const char* path, char* out, std::size_t size) noexcept {
+  struct stat unused;
+  const nex::PathAt meant(folder, path);
+  if (!nex::StatVirtual(meant.get(), &unused)) {
+    return NEX_REAL(readlinkat)(meant.folder(), meant.get(), out, size);
+  }
+  errno = EINVAL;
+  return -1;
+}
+
+NEX_EXPORT char* realpath(const char* path, char* out) noexcept {
+  if (!nex::FindVirtual(path)) return NEX_REAL(realpath)(path, out);
+  const std::string clean = nex::CleanSysfsPath(path);
+  if (clean.size() >= PATH_MAX) {
+    errno = ENAMETOOLONG;
+    return nullptr;
+  }
+  if (out == nullptr) return strdup(clean.c_str());
+  std::memcpy(out, clean.c_str(), clean.size() + 1);
+  return out;
+}
+
+// What the C library's headers make of it in hardened programs.
+extern "C" char* __realpath_chk(const char*, char*, std::size_t) noexcept;
+NEX_EXPORT char* __realpath_chk(const char* path, char* out, std::size_t size) noexcept {
+  if (!nex::FindVirtual(path)) return NEX_REAL(__realpath_chk)(path, out, size);
+  return realpath(path, out);
+}
+
+NEX_EXPORT char* canonicalize_file_name(const char* path) noexcept {
+  return realpath(path, nullptr);
 }
 
 NEX_EXPORT FILE* fopen(const char* path, const char* mode) {

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
+#include <string>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/device.h"
@@ -49,10 +51,19 @@ int RealAccess(const char* path, int mode) {
 
 std::optional<SysfsEntry> FindVirtual(const char* path) {
   if (!MayBeSysfs(path)) return std::nullopt;
+  // The way to what is there may lead through what is not: nex0/../mlx5_0.
+  const std::string clean = CleanSysfsPath(path);
   const int before = errno;
-  const bool real = RealAccess(path, F_OK) == 0;
+  const bool real = RealAccess(clean.c_str(), F_OK) == 0;
   errno = before;
   if (real) return std::nullopt;
+  Library* library = Library::Get();
+  if (library == nullptr) return std::nullopt;
+  return FindSysfs(Describe(*library), path);
+}
+
+std::optional<SysfsEntry> FindDeviceFolder(const char* path) {
+  if (!MayBeSysfs(path) || !IsSysfsFolder(path)) return std::nullopt;
   Library* library = Library::Get();
   if (library == nullptr) return std::nullopt;
   return FindSysfs(Describe(*library), path);
@@ -77,6 +88,8 @@ bool StatVirtual(const char* path, struct stat* out) {
   const auto entry = FindVirtual(path);
   if (!entry) return false;
   std::memset(out, 0, sizeof *out);
+  // Programs that walk through folders know them again by this.
+  out->st_ino = std::hash<std::string>()(CleanSysfsPath(path));
   out->st_mode = entry->folder ? S_IFDIR | 0755 : S_IFREG | 0444;
   out->st_nlink = entry->folder ? 2 : 1;
   out->st_size = entry->folder ? 0 : kAttributeSize;

@@ -12,6 +12,8 @@ namespace oxmem::nex {
 // What nex0 has below /sys and /dev, where there is no such file in fact. All of these are quick
 // for other paths and may be called before constructors ran.
 std::optional<SysfsEntry> FindVirtual(const char* path);
+// Where the kernel has devices of its own: its folder of them, which nex0 has to be found in too.
+std::optional<SysfsEntry> FindDeviceFolder(const char* path);
 // Whether it is the node of a verbs device, which some programs look for before they use one.
 bool IsVerbsNode(const char* path);
 // Fills what stat(2) says of a path of either kind. False: it is none.

@@ -47,6 +47,15 @@ TEST(Sysfs, NetworkInterfacesAreListedOnce) {
   EXPECT_THAT(NamesAt("/nex0/device/net/eth1"), ElementsAre());
 }
 
+TEST(Sysfs, PathsMayGoBack) {
+  EXPECT_EQ("4: ACTIVE\n", TextAt("./ports//1/../1/state"));
+  EXPECT_EQ("1: CA\n", TextAt("../nex0/node_type"));
+  EXPECT_EQ("/sys/class/infiniband/nex0", CleanSysfsPath("/sys//class/./infiniband/x/../nex0/"));
+  EXPECT_EQ("/etc", CleanSysfsPath("/sys/../../etc"));
+  EXPECT_TRUE(IsSysfsFolder("/sys/class/infiniband/nex0/.."));
+  EXPECT_FALSE(IsSysfsFolder("/sys/class/infiniband/nex0"));
+}
+
 TEST(Sysfs, WhatIsNotThereIsNothing) {
   for (const char* path : {"ports/2/state", "ports/1/gids/3", "ports/1/gids/00", "ports/1/gids/-1",
                            "ports/1/pkeys/1", "device/net/eth2", "device/net/lo/x", "fw_ver/x",
