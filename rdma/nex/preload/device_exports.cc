@@ -221,8 +221,11 @@ NEX_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* at
 }
 
 NEX_EXPORT ibv_context* ibv_import_device(int fd) {
-  if (nex::Library::Get() == nullptr || !nex::IsCommandFile(fd)) {
-    return NEX_REAL(ibv_import_device)(fd);
-  }
-  return NewContext(fd);
+  if (nex::Library::Get() == nullptr) return NEX_REAL(ibv_import_device)(fd);
+  if (nex::IsCommandFile(fd)) return NewContext(fd);
+  if (!nex::IsForeignCommandFile(fd)) return NEX_REAL(ibv_import_device)(fd);
+  nex::Complain("ibv_import_device: the device was opened by another process, and what that has "
+                "registered cannot be used from here");
+  errno = EOPNOTSUPP;
+  return nullptr;
 }

@@ -1,15 +1,22 @@
 // Contexts, protection domains and regions that another part of this process made, taken over by
 // the descriptor of its context and their handles.
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <string_view>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
 
 namespace oxmem::nex {
 namespace {
+
+constexpr char kCommandFile[] = "nex-context";
 
 // What two descriptors of one context have in common.
 ino_t FileOf(int fd) {
@@ -32,7 +39,7 @@ Object* Find(ObjectPool<Object>& pool, const Context* context, std::uint32_t han
 }  // namespace
 
 int NewCommandFile(Context* context) {
-  context->command.Reset(static_cast<int>(syscall(SYS_memfd_create, "nex-context", 1u)));
+  context->command.Reset(static_cast<int>(syscall(SYS_memfd_create, kCommandFile, 1u)));
   context->file = context->command.valid() ? FileOf(context->command.get()) : 0;
   context->verbs.context.cmd_fd = context->command.get();
   return context->command.valid() ? 0 : EMFILE;
@@ -45,6 +52,15 @@ bool IsCommandFile(int fd) {
     found = found || (file != 0 && context.alive && context.file == file);
   });
   return found;
+}
+
+bool IsForeignCommandFile(int fd) {
+  char link[64], target[sizeof kCommandFile + 64];
+  std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  const ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, target, sizeof target);
+  const std::string prefix = std::string("/memfd:") + kCommandFile;
+  return length > 0 && !IsCommandFile(fd) &&
+         std::string_view(target, static_cast<std::size_t>(length)).starts_with(prefix);
 }
 
 void AdoptCommandFile(Context* context, int fd) {

@@ -45,6 +45,7 @@ int BindMw(ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind);
 // verbs/import.cc
 int NewCommandFile(Context* context);  // 0 or an errno
 bool IsCommandFile(int fd);            // of a context of this process
+bool IsForeignCommandFile(int fd);     // of nex0 as well, but of another one
 void AdoptCommandFile(Context* context, int fd);
 ibv_pd* ImportPd(ibv_context* context, std::uint32_t handle);
 void UnimportPd(ibv_pd* pd);

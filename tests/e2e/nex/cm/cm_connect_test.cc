@@ -72,6 +72,23 @@ TEST_F(CmConnect, PrivateDataHasTheLimitsOfADevice) {
   Destroy(request.id);
 }
 
+TEST_F(CmConnect, AListenerOnEveryAddressHearsTheConfiguredOnesOnly) {
+  rdma_cm_id* id = nullptr;
+  sockaddr_in any{};
+  any.sin_family = AF_INET;
+  ASSERT_EQ(0, rdma_create_id(server_channel_, &id, nullptr, RDMA_PS_TCP));
+  ASSERT_EQ(0, rdma_bind_addr(id, reinterpret_cast<sockaddr*>(&any)));
+  ASSERT_EQ(0, rdma_listen(id, 4));
+  any.sin_port = rdma_get_src_port(id);
+  for (const char* address : {"127.0.0.1", "127.0.0.2"}) {
+    const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    inet_pton(AF_INET, address, &any.sin_addr);
+    const bool answers = connect(fd.get(), reinterpret_cast<sockaddr*>(&any), sizeof any) == 0;
+    EXPECT_EQ(std::string(address) == "127.0.0.1", answers) << address;
+  }
+  EXPECT_EQ(0, rdma_destroy_id(id));
+}
+
 // rsockets take the number of a UDP socket of theirs, and any TCP socket may have it.
 TEST_F(CmConnect, ADatagramIdentifierIsBoundToAPortWhoseTcpNumberIsTaken) {
   const UniqueFd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -1,5 +1,7 @@
 // Null, stale and busy handles: the errno of the manual and one clear line, never a crash.
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -267,6 +269,54 @@ TEST_F(Handles, AForkedChildHasADeviceOfItsOwnAndNothingOfItsParents) {
   ASSERT_EQ(child, waitpid(child, &status, 0));
   EXPECT_TRUE(WIFEXITED(status)) << status;
   EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+// The manual names no errno; the memory and the connections of another process cannot be used.
+TEST_F(Handles, ADeviceThatAnotherProcessOpenedIsNotImported) {
+  int ends[2];
+  ASSERT_EQ(0, pipe(ends));
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);  // not longer than the test
+    ibv_device** list = ibv_get_device_list(nullptr);
+    const ibv_context* own = ibv_open_device(list[0]);
+    const int fd = own == nullptr ? -1 : own->cmd_fd;
+    if (write(ends[1], &fd, sizeof fd) == sizeof fd) pause();
+    _exit(1);
+  }
+  int number = -1;
+  ASSERT_EQ(static_cast<ssize_t>(sizeof number), read(ends[0], &number, sizeof number));
+  const std::string path = "/proc/" + std::to_string(child) + "/fd/" + std::to_string(number);
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_LE(0, fd);
+  int error = 0;
+  const std::string said = ErrorsOf([&] { error = ErrnoOf(ibv_import_device(fd)); });
+  EXPECT_EQ(EOPNOTSUPP, error);
+  const std::string expected = "nex: ibv_import_device: the device was opened by another process";
+  EXPECT_EQ(0u, said.find(expected)) << said;
+  EXPECT_EQ(0, close(fd));  // it is still the program's
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (const int end : ends) close(end);
+}
+
+TEST_F(Handles, WhatIsImportedIsWhatThisProcessHas) {
+  const int copy = dup(context_->cmd_fd);
+  ibv_context* context = ibv_import_device(copy);
+  ASSERT_NE(nullptr, context);
+  EXPECT_EQ(nullptr, ibv_import_pd(context, 0xffff));
+  EXPECT_EQ(ENOENT, errno);
+  ibv_pd* pd = ibv_import_pd(context, pd_->handle);
+  ASSERT_NE(nullptr, pd);
+  EXPECT_EQ(nullptr, ibv_import_mr(pd, 0xffff));
+  EXPECT_EQ(ENOENT, errno);
+  ibv_mr* mr = ibv_import_mr(pd, mr_->handle);
+  ASSERT_NE(nullptr, mr);
+  EXPECT_EQ(mr_->lkey, mr->lkey);
+  EXPECT_EQ(mr_->rkey, mr->rkey);
+  ibv_unimport_mr(mr);
+  ibv_unimport_pd(pd);
+  EXPECT_EQ(0, ibv_close_device(context));
 }
 
 }  // namespace

@@ -1,0 +1,154 @@
+// The largest that a request may be, one more than that, and what nex0 leaves alone.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "tests/e2e/nex/verbs/device.h"
+#include "transport/base/unique_fd.h"
+
+namespace oxmem::nex {
+namespace {
+
+constexpr std::uint32_t kMostPieces = 16;
+constexpr std::uint32_t kMostInline = 512;
+constexpr std::size_t kThere = 512 << 10;
+
+class Limits : public VerbsTest {
+ protected:
+  ibv_qp* Make(std::uint32_t pieces, std::uint32_t bytes_inline) {
+    ibv_qp_init_attr init{};
+    init.send_cq = init.recv_cq = cq_;
+    init.qp_type = IBV_QPT_RC;
+    init.sq_sig_all = 1;
+    init.cap = {8, 8, pieces, pieces, bytes_inline};
+    ibv_qp* qp = ibv_create_qp(pd_, &init);
+    if (qp != nullptr) {
+      EXPECT_LE(pieces, init.cap.max_send_sge);
+      EXPECT_LE(bytes_inline, init.cap.max_inline_data);
+      qps_.push_back(qp);
+    }
+    return qp;
+  }
+  // Odd lengths at places with gaps between them.
+  std::vector<ibv_sge> Pieces(std::size_t from, std::uint32_t count) const {
+    std::vector<ibv_sge> pieces;
+    for (std::uint32_t i = 0; i < count; ++i) pieces.push_back(Range(from + i * 1000, 97 + i));
+    return pieces;
+  }
+  std::vector<std::byte> Bytes(const std::vector<ibv_sge>& pieces) const {
+    std::vector<std::byte> bytes;
+    for (const ibv_sge& piece : pieces) {
+      const auto* at = reinterpret_cast<const std::byte*>(piece.addr);
+      bytes.insert(bytes.end(), at, at + piece.length);
+    }
+    return bytes;
+  }
+  void ExpectDone(std::size_t count) {
+    const auto done = Wait(cq_, count);
+    ASSERT_EQ(count, done.size());
+    for (const ibv_wc& wc : done) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  }
+};
+
+TEST_F(Limits, SixteenPiecesAreGatheredAndScatteredAndSeventeenRefused) {
+  ibv_qp* from = Make(kMostPieces, 0);
+  ibv_qp* to = Make(kMostPieces, 0);
+  ASSERT_TRUE(from != nullptr && to != nullptr);
+  Connect(from, to, {});
+  for (std::size_t i = 0; i < kThere; ++i) buffer_[i] = static_cast<std::byte>(i * 7 >> 3);
+  const auto source = Pieces(0, kMostPieces);
+  auto target = Pieces(kThere + 40000, kMostPieces);
+  std::reverse(target.begin(), target.end());
+  ASSERT_EQ(0, Receive(to, 7, target));
+  ASSERT_EQ(0, Send(from, Wr(1, IBV_WR_SEND), source));
+  ExpectDone(2);
+  EXPECT_EQ(Bytes(source), Bytes(target));
+  // A read scatters, a write gathers.
+  ibv_send_wr wr = Wr(2, IBV_WR_RDMA_READ);
+  wr.wr.rdma = {At(100000), mr_->rkey};
+  const auto read = Pieces(kThere + 80000, kMostPieces);
+  ASSERT_EQ(0, Send(from, wr, read));
+  ExpectDone(1);
+  EXPECT_TRUE(std::equal(buffer_.begin() + 100000,
+                         buffer_.begin() + 100000 + static_cast<std::ptrdiff_t>(Bytes(read).size()),
+                         Bytes(read).begin()));
+  wr.wr_id = 3;
+  wr.opcode = IBV_WR_RDMA_WRITE;
+  wr.wr.rdma.remote_addr = At(kThere + 200000);
+  ASSERT_EQ(0, Send(from, wr, source));
+  ExpectDone(1);
+  EXPECT_TRUE(std::equal(buffer_.begin() + kThere + 200000,
+                         buffer_.begin() + kThere + 200000 +
+                             static_cast<std::ptrdiff_t>(Bytes(source).size()),
+                         Bytes(source).begin()));
+
+  EXPECT_EQ(EINVAL, Send(from, Wr(4, IBV_WR_SEND), Pieces(0, kMostPieces + 1)));
+  EXPECT_EQ(EINVAL, Receive(to, 8, Pieces(kThere, kMostPieces + 1)));
+  EXPECT_EQ(nullptr, Make(kMostPieces + 1, 0));
+  EXPECT_EQ(EINVAL, errno);
+}
+
+TEST_F(Limits, InlineBytesUpTo512NeedNoKeyAndOneMoreIsRefused) {
+  ibv_qp* from = Make(2, kMostInline);
+  ibv_qp* to = Make(2, 0);
+  ASSERT_TRUE(from != nullptr && to != nullptr);
+  Connect(from, to, {});
+  std::vector<std::byte> own(kMostInline + 1);
+  for (std::size_t i = 0; i < own.size(); ++i) own[i] = static_cast<std::byte>(i * 5);
+  const auto piece = [&](std::size_t at, std::uint32_t length) {
+    return ibv_sge{reinterpret_cast<std::uintptr_t>(own.data() + at), length, 0xdead};
+  };
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.send_flags |= IBV_SEND_INLINE;
+  ASSERT_EQ(0, Receive(to, 7, {Range(kThere, 1000)}));
+  ASSERT_EQ(0, Send(from, wr, {piece(0, 500), piece(500, 12)}));
+  const auto before = own;
+  std::fill(own.begin(), own.end(), std::byte{0});  // they were taken at once
+  ExpectDone(2);
+  EXPECT_TRUE(std::equal(before.begin(), before.begin() + kMostInline, buffer_.begin() + kThere));
+  EXPECT_EQ(EINVAL, Send(from, wr, {piece(0, 500), piece(500, 13)}));
+  EXPECT_EQ(nullptr, Make(1, kMostInline + 1));
+  EXPECT_EQ(EINVAL, errno);
+}
+
+TEST_F(Limits, AForkChangesNothingForThoseThatAreConnected) {
+  ibv_qp* from = MakeQp({});
+  ibv_qp* to = MakeQp({});
+  Connect(from, to, {});
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(0, Receive(to, 7, {Range(kThere, 64)}));
+    const pid_t child = fork();
+    if (child == 0) exit(0);  // with all that programs do at their end
+    ASSERT_EQ(0, Send(from, Wr(1, IBV_WR_SEND), {Range(0, 64)}));
+    int status = -1;
+    ASSERT_EQ(child, waitpid(child, &status, 0));
+    EXPECT_TRUE(WIFEXITED(status)) << status;
+    ExpectDone(2);
+  }
+  EXPECT_FALSE(HasEvent());
+}
+
+TEST_F(Limits, NobodyListensOnAddressesThatAreNotConfigured) {
+  const ibv_qp* qp = MakeQp({});
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  const int slot = static_cast<int>(qp->qp_num >> 14);
+  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(getenv("NEX_PORT")) + slot));
+  const auto answers = [&](const char* address) {
+    const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    inet_pton(AF_INET, address, &to.sin_addr);
+    return connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0;
+  };
+  EXPECT_TRUE(answers("127.0.0.1"));
+  EXPECT_FALSE(answers("127.0.0.2"));
+}
+
+}  // namespace
+}  // namespace oxmem::nex
