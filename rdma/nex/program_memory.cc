@@ -17,6 +17,18 @@
 namespace oxmem::nex {
 namespace {
 
+// The thread sanitizer's own copies and handlers do not bear a jump out of them.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NEX_THREAD_SANITIZER 1
+#endif
+#endif
+#if defined(NEX_THREAD_SANITIZER)
+constexpr bool kCanGuard = false;
+#else
+constexpr bool kCanGuard = true;
+#endif
+
 // Where a fault within the memory goes back to.
 struct Landing {
   std::uintptr_t first;
@@ -132,7 +144,8 @@ bool TryAtomic(std::uint64_t* value, const Access& access) {
 
 }  // namespace
 
-void GuardProgramMemory() {
+bool GuardProgramMemory() {
+  if (!kCanGuard) return false;
   static std::once_flag once;
   std::call_once(once, [] {
     for (Taken& one : taken) {
@@ -146,6 +159,7 @@ void GuardProgramMemory() {
       if (sigaction(one.signal, &action, &one.before) == 0) one.standing.store(true);
     }
   });
+  return true;
 }
 
 void OnSignalAction(int signal, bool ours) {

@@ -20,8 +20,9 @@ namespace oxmem::nex {
 // handler of its own later, or the thread blocks these signals) the system makes the copies, which
 // takes much longer.
 
-// Takes the two signals over, once in a process. Without it all goes the slow way.
-void GuardProgramMemory();
+// Takes the two signals over, once in a process. Without it all goes the slow way, as it does where
+// it returns false: under the thread sanitizer.
+bool GuardProgramMemory();
 // The program has set the action of a signal; `ours`: to what it was when it asked.
 void OnSignalAction(int signal, bool ours);
 // Whether this is the handler that GuardProgramMemory sets.

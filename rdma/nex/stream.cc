@@ -221,6 +221,7 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       batch.Release();
       return true;
     }
+    const std::size_t wanted = batch.bytes;
     ssize_t sent = Send(write_fd(), batch);
     if (sent < 0 && errno == EFAULT && batch.piece_count > 1) {
       // What cannot be read may lie behind what can.
@@ -239,11 +240,11 @@ bool Stream::Write(QueuePair& machine, bool acknowledge) {
       // What the peer wrote before it went is still read; reading then finds the end.
       return true;
     }
-    // What was sent in part is tried again: memory that is not there stops it as a full socket
-    // does.
-    if (sent < 0 && error != EINTR) {
+    if (sent < 0 ? error != EINTR : static_cast<std::size_t>(sent) < wanted) {
       blocked_ = true;
-      return true;
+      // What was sent in part: the socket is full, or what follows is no longer there.
+      if (sent > 0) CheckFull();
+      if (blocked_) return true;
     }
   }
 }

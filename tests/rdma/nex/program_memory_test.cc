@@ -67,13 +67,13 @@ void ExpectAllWorks() {
 }
 
 TEST_F(ProgramMemory, ThatIsGoneFailsTheAccessUnderGuard) {
-  GuardProgramMemory();
+  const bool guarded = GuardProgramMemory();
   for (int i = 0; i < 3; ++i) {
     ExpectAllFails(Map(PROT_NONE));
     ExpectAllWorks();
   }
-  EXPECT_TRUE(CopyFromProgram(BatchOf({{bytes_.data(), 64}}), own_.data()));
-  EXPECT_EQ(bytes_, own_);
+  EXPECT_EQ(guarded, CopyFromProgram(BatchOf({{bytes_.data(), 64}}), own_.data()));
+  EXPECT_EQ(guarded, bytes_ == own_);
 }
 
 TEST_F(ProgramMemory, ThatIsGoneFailsTheAccessWithoutAGuard) {
