@@ -98,7 +98,8 @@ absl::Status PacketSocket::Configure(const PacketLinkOptions& options) {
   mac_ = options.mac.value_or(interface_.mac);
   if (mac_ == MacAddress()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name, " has no hardware address that frames could come from"));
+        absl::StrCat(name, " has no hardware address that frames could come from: "
+                           "choose one (mac=, or behind the interface to listen on)"));
   }
   ether_type_ = options.ether_type;
   peer_ = options.peer;

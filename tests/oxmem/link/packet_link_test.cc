@@ -393,7 +393,9 @@ TEST_F(PacketLink, WorksOnTheLoopbackInterfaceBetweenTwoChosenAddresses) {
   options.mac = kOtherMac;
   auto node = OpenAt(left(), options);
   ASSERT_TRUE(node.ok()) << node.status();
-  options.mac = std::nullopt;
+  options.mac = std::nullopt;  // it has the zero address, and nobody could answer that
+  EXPECT_THAT(OpenAt(left(), options).status().message(), HasSubstr("no hardware address"));
+  options.mac = MacAddress{{0x02, 0, 0, 0, 0, 0x78}};
   auto requester = OpenAt(left(), options);
   ASSERT_TRUE(requester.ok()) << requester.status();
   const Frame bytes(64, std::byte{9});
