@@ -170,6 +170,8 @@ def taken_range(pair):
     taken = []
     for port in range(first, first + 1024):
         taken.append(socket.socket())
+        # As nex does: else a port with an old connection is free for nex and not for us.
+        taken[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken[-1].bind(("127.0.0.1", port))
             taken[-1].listen()
