@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "apps/common/cli.h"
 #include "transport/base/check.h"
 #include "transport/base/duration_text.h"
 #include "transport/base/size.h"
@@ -154,7 +155,7 @@ absl::StatusOr<std::optional<Duration>> SpinOf(const std::string& value) {
 
 absl::Status CheckName(const std::string& name) {
   if (name.empty() || name == "." || name == ".." || name.size() > 255 ||
-      name.find('/') != std::string::npos) {
+      name.find('/') != std::string::npos || Printable(name) != name) {
     return Wrong("name", absl::StrCat("\"", name, "\" cannot be the name of a file"));
   }
   return absl::OkStatus();

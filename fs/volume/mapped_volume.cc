@@ -20,6 +20,15 @@ namespace {
 // Below this, clearing memory is cheaper than the system call that gives pages back.
 constexpr uint64_t kPunchBytes = uint64_t{256} << 10;
 
+// Whoever copies the bytes out finds them mapped: where the kernel would have to map a page for a
+// process that is being killed, it fails the request instead of giving it to the next daemon.
+void MapPages(const std::byte* memory, std::size_t bytes, std::size_t page) {
+  for (std::size_t at = 0; at < bytes; at += page) {
+    (void)*static_cast<const volatile std::byte*>(memory + at);
+  }
+  if (bytes != 0) (void)*static_cast<const volatile std::byte*>(memory + bytes - 1);
+}
+
 }  // namespace
 
 absl::Status MappedVolume::Mappable(const VolumeInfo& info) {
@@ -51,14 +60,15 @@ absl::StatusOr<std::unique_ptr<Volume>> MappedVolume::Create(std::unique_ptr<Vol
   void* mapping = mmap(nullptr, bytes, protection, MAP_SHARED, info.local_memory->fd,
                        static_cast<off_t>(info.local_memory->offset - skip));
   if (mapping == MAP_FAILED) return ErrnoStatus(errno, absl::StrCat(under->name(), ": mmap"));
-  return std::unique_ptr<Volume>(new MappedVolume(std::move(under), mapping, bytes, skip));
+  return std::unique_ptr<Volume>(new MappedVolume(std::move(under), mapping, bytes, skip, page));
 }
 
 MappedVolume::MappedVolume(std::unique_ptr<Volume> under, void* mapping, std::size_t mapping_bytes,
-                           std::size_t skip_bytes)
+                           std::size_t skip_bytes, std::size_t page_bytes)
     : ForwardingVolume(std::move(under)),
       mapping_(mapping),
       mapping_bytes_(mapping_bytes),
+      page_bytes_(page_bytes),
       memory_(static_cast<std::byte*>(mapping) + skip_bytes) {}
 
 MappedVolume::~MappedVolume() { munmap(mapping_, mapping_bytes_); }
@@ -89,6 +99,7 @@ void MappedVolume::Start(IoOp& op) {
   }
   if (op.kind == IoKind::kRead) {
     op.data = memory_ + op.offset;
+    MapPages(op.data, op.length, page_bytes_);
   } else if (op.kind == IoKind::kZero) {
     Zero(op.offset, op.length);
   } else if (op.length != 0) {

@@ -26,12 +26,13 @@ class MappedVolume final : public ForwardingVolume {
 
  private:
   MappedVolume(std::unique_ptr<Volume> beneath, void* mapping, std::size_t mapping_bytes,
-               std::size_t skip_bytes);
+               std::size_t skip_bytes, std::size_t page_bytes);
 
   void Zero(uint64_t offset, uint64_t length);
 
   void* mapping_;
   std::size_t mapping_bytes_;
+  std::size_t page_bytes_;
   std::byte* memory_;  // the region's first byte
 };
 

@@ -98,7 +98,7 @@ class Nodes(MountTest):
                             space=net.client)
         fd = os.open(self.data, os.O_RDWR)
         self.addCleanup(lambda: os.close(fd) if fd >= 0 else None)
-        node.signal(signal.SIGSTOP)
+        node.stop()
         self.addCleanup(node.signal, signal.SIGCONT)
         self.wait_until_stopped(node.pid)
         begin = time.monotonic()

@@ -182,13 +182,9 @@ class Killed(KeeperTest):
 
 
 class CheckedMeanwhile(KeeperTest):
-    """The checker of contents goes on while keepers are killed and daemons replaced.
+    """The checker of contents goes on while daemons and keepers are killed and replaced."""
 
-    By passthrough also while daemons are killed: elsewhere the kernel fails a read with EIO whose
-    answer it was copying from memory that was not there yet when the daemon was killed.
-    """
-
-    def check_contents(self, *words, killed=False, **more):
+    def check_contents(self, *words, **more):
         self.check("mount", *words, self.dir, **more)
         checker = subprocess.Popen(
             [build_path("tests", "e2e", "mount", "file_checker"), self.data, "--operations",
@@ -199,10 +195,9 @@ class CheckedMeanwhile(KeeperTest):
         self.addCleanup(lambda: checker.poll() is None and os.killpg(checker.pid, signal.SIGKILL))
         self.daemon()
         for _ in range(3):
-            if killed:
-                served = self.daemons()
-                self.kill_daemon(served[0])
-                self.daemon(other_than=served)
+            served = self.daemons()
+            self.kill_daemon(served[0])
+            self.daemon(other_than=served)
             self.kill_keeper()
             self.check("mount", "--replace", *words, self.dir, **more)
             self.assertIsNone(checker.poll(), checker.poll() and checker.stderr.read())
@@ -215,7 +210,7 @@ class CheckedMeanwhile(KeeperTest):
         self.check_contents("mem:?size=8M", "-o", "dax=never")
 
     def test_passthrough(self):
-        self.check_contents("mem:?size=8M", "-o", "dax=always", killed=True)
+        self.check_contents("mem:?size=8M", "-o", "dax=always")
 
     def test_page_cache_and_many_threads(self):
         self.check_contents("stripe:(mem:?size=4M,mem:?size=4M)", "-o", "threads=3")
@@ -227,7 +222,7 @@ class CheckedMeanwhile(KeeperTest):
 
     def test_memory_of_a_node(self):
         self.serve(None, "--region", "data=8M", "--listen", "unix:" + self.path("node.sock"))
-        self.check_contents("unix:" + self.path("node.sock"), killed=True)
+        self.check_contents("unix:" + self.path("node.sock"))
 
 
 class Replaced(KeeperTest):

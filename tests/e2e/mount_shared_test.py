@@ -181,7 +181,7 @@ class Shared(MountTest):
         opener = subprocess.Popen(["sh", "-c", 'read go; exec head -c1 "$0"', self.data], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE)
         self.addCleanup(opener.stdout.close)
-        daemon.signal(signal.SIGSTOP)
+        daemon.stop()
         node.signal(signal.SIGKILL)
         node.wait()
         # It finds the file that was there before: the kernel remembers names.

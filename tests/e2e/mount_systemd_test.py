@@ -22,11 +22,16 @@ class SystemdTest(E2eTest):
     def boot(self, files):
         self.machine = systemd_e2e.Systemd(self.directory, files)
         self.addCleanup(self.machine.close)
+        self.addCleanup(self.check_reports_there)
         until = time.monotonic() + 60
         while (state := self.machine.run("systemctl", "is-system-running", "--wait").stdout.strip()) \
                 not in BOOTED:
             self.assertLess(time.monotonic(), until, f"it does not start: {state}")
         return state
+
+    def check_reports_there(self):
+        texts = oxmem_e2e.read_reports(self.machine.path(systemd_e2e.SANITIZER_REPORT))
+        self.assertEqual(texts, [], "\n".join(texts))
 
     def config(self, source, name="a", *lines):
         return {f"etc/oxmem/{name}.conf":
@@ -83,7 +88,7 @@ class MountUnit(SystemdTest):
         self.assertRegex(self.show("oxmem-mount@a", "StatusText"), "^/srv/a/data: .*8M")
         self.run_there("systemctl", "stop", "oxmem-mount@a")
         self.assertEqual(os.listdir(self.machine.path("/srv/a")), [])
-        self.assertEqual(self.show("oxmem-mount@a", "Result"), "success")
+        self.assertEqual(self.show("oxmem-mount@a", "Result"), "success", self.logs())
         self.wait_for_no_process()
         self.assertEqual(os.listdir(self.machine.path("/run/oxmem")), [])
 

@@ -56,7 +56,7 @@ class Commands(MountTest):
 
     def test_umount_does_not_wait_for_a_daemon_that_is_stopped(self):
         daemon = self.mount("mem:?size=1M", "-o", "threads=1")
-        daemon.signal(signal.SIGSTOP)
+        daemon.stop()
         try:
             self.refused(1, "mounted there already and does not answer", "mount", "mem:?size=1M",
                          self.dir)
@@ -120,6 +120,7 @@ class Commands(MountTest):
                 (2, "no user", ["-o", "uid=nobody-of-that-name", self.dir]),
                 (2, "2 names for 1 source", ["-o", "name=a,name=b", self.dir]),
                 (2, "cannot be the name", ["-o", "name=a/b", self.dir]),
+                (2, r'"a\\x1b" cannot be the name', ["-o", "name=a\x1b", self.dir]),
                 (2, "unknown scheme", ["blub:x", self.dir]),
                 (1, "no such directory", ["mem:?size=1M", self.path("none")]),
                 (1, "not empty", ["mem:?size=1M", "/etc"]),
@@ -300,7 +301,7 @@ class Failures(MountTest):
         for options, source, least, most in (("timeout=7s", "?size=1M", 7, 9),
                                              ("timeout=7s", "?size=1M&timeout=1s", 1, 3)):
             daemon = self.mount(net.source + source, "-o", f"dax=never,{options}", space=net.client)
-            node.signal(signal.SIGSTOP)
+            node.stop()
             self.assertTrue(least <= self.read_fails_after() < most)
             node.signal(signal.SIGCONT)
             daemon.signal(signal.SIGTERM)
@@ -336,7 +337,7 @@ class Failures(MountTest):
         net = self.net()
         node = self.node(net)
         self.mount(net.source + "?size=8M", "-o", "dax=never,timeout=60s", space=net.client)
-        node.signal(signal.SIGSTOP)
+        node.stop()
         self.addCleanup(node.signal, signal.SIGCONT)
         reader = subprocess.Popen(["dd", f"if={self.data}", "of=/dev/null", "bs=4k", "count=1"],
                                   stderr=subprocess.DEVNULL)

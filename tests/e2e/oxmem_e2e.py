@@ -94,6 +94,12 @@ class Net:
         self.node.close()
 
 
+def _thread_states(pid):
+    for path in glob.glob(f"/proc/{pid}/task/*/stat"):
+        with open(path, encoding="utf-8") as stat:
+            yield stat.read().rpartition(")")[2].split()[0]
+
+
 class Process:
     """A running command with its output in pipes. Lines are read with a deadline."""
 
@@ -136,6 +142,13 @@ class Process:
     def signal(self, number):
         self._process.send_signal(number)
 
+    def stop(self):
+        """SIGSTOP, until none of its threads runs any more."""
+        self.signal(signal.SIGSTOP)
+        until = time.monotonic() + 20
+        while any(state != "T" for state in _thread_states(self.pid)):
+            assert time.monotonic() < until, "it does not stop"
+
     def wait(self, seconds=30.0):
         """Waits for the end and returns the exit code; negative for a signal."""
         until = time.monotonic() + seconds
@@ -165,18 +178,30 @@ class Result:
         return f"exit {self.code} after {self.seconds:.2f} s\n{self.out}{self.err}"
 
 
+def sanitizer_environment(report):
+    """Variables that make a sanitized program write its reports to files with that prefix."""
+    if not SANITIZED:
+        return []
+    return [f"LSAN_OPTIONS=suppressions={LEAKS_OF_OTHERS}:print_suppressions=0",
+            *(f"{name}={options}:log_path={report}" for name, options in SANITIZER_OPTIONS.items())]
+
+
+def read_reports(prefix):
+    return [open(path, encoding="utf-8", errors="replace").read()
+            for path in sorted(glob.glob(prefix + ".*"))]
+
+
 class E2eTest(unittest.TestCase):
     """A test with a directory of its own, where its processes also put their control sockets."""
 
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="oxmem-e2e-")
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
-        if SANITIZED:
-            # A process in the background has no stderr that anybody reads.
-            self.addCleanup(self.check_sanitizer_reports)
-            os.environ["LSAN_OPTIONS"] = f"suppressions={LEAKS_OF_OTHERS}:print_suppressions=0"
-            for name, options in SANITIZER_OPTIONS.items():
-                os.environ[name] = f"{options}:log_path={self.path('sanitizer')}"
+        # A process in the background has no stderr that anybody reads.
+        self.addCleanup(self.check_sanitizer_reports)
+        for word in sanitizer_environment(self.path("sanitizer")):
+            name, _, options = word.partition("=")
+            os.environ[name] = options
         self.env = dict(os.environ, OXMEM_RUNTIME_DIR=os.path.join(self.directory, "run"))
         self.env.pop("NOTIFY_SOCKET", None)
 
@@ -185,8 +210,7 @@ class E2eTest(unittest.TestCase):
 
     def check_sanitizer_reports(self):
         """Runs when every process of the test has ended."""
-        reports = sorted(glob.glob(self.path("sanitizer.*")))
-        texts = [open(path, encoding="utf-8", errors="replace").read() for path in reports]
+        texts = read_reports(self.path("sanitizer"))
         self.assertEqual(texts, [], "\n".join(texts))
 
     def net(self, mtu=9000):

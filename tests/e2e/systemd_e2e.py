@@ -11,6 +11,7 @@ import oxmem_e2e
 from oxmem_e2e import _die_with_parent
 
 SYSTEMD = "/lib/systemd/systemd"
+SANITIZER_REPORT = "/run/sanitizer"
 
 # Arguments: a folder, and one whose files are copied over the root.
 _ROOT = r"""
@@ -39,7 +40,7 @@ exec env -i container=oxmem PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 _FILES = {
     "etc/systemd/system/test.target":
         "[Unit]\nWants=remote-fs.target local-fs.target\nAfter=remote-fs.target local-fs.target\n",
-    "etc/systemd/system.conf.d/test.conf": "[Manager]\nDefaultStandardOutput=null\n",
+    "etc/systemd/system.conf.d/test.conf": "[Manager]\nDefaultStandardOutput=null\n{environment}",
     "etc/systemd/system/service.d/log.conf":
         "[Service]\nStandardOutput=append:/run/%n.log\nStandardError=append:/run/%n.log\n",
 }
@@ -79,7 +80,11 @@ class Systemd:
         more = os.path.join(directory, "files")
         layer = os.path.join(directory, "layer")
         os.mkdir(layer)
-        for path, text in (_FILES | files).items():
+        self._environment = oxmem_e2e.sanitizer_environment(SANITIZER_REPORT)
+        environment = " ".join(f'"{word}"' for word in self._environment)
+        base = {path: text.replace("{environment}", f"DefaultEnvironment={environment}\n")
+                for path, text in _FILES.items()}
+        for path, text in (base | files).items():
             os.makedirs(os.path.dirname(os.path.join(more, path)), exist_ok=True)
             with open(os.path.join(more, path), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -138,7 +143,7 @@ class Systemd:
     def run(self, *command, seconds=60):
         return subprocess.run(
             ["nsenter", "-t", str(self.pid), "-m", "-p", "-i", "-u", "-n", "-r", "-w", "env", "-i",
-             "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *command],
+             "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *self._environment, *command],
             capture_output=True, text=True, timeout=seconds)
 
     def processes(self):
