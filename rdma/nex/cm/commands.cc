@@ -36,6 +36,12 @@ void Write(std::uint64_t address, const T& value, std::size_t size = sizeof(T)) 
   std::memcpy(reinterpret_cast<void*>(address), &value, std::min(size, sizeof value));
 }
 
+sockaddr_in6 AddressIn(const rdma_ucm_join_mcast& command) {
+  sockaddr_in6 address;
+  std::memcpy(&address, &command.addr, sizeof address);
+  return address;
+}
+
 // The InfiniBand port space takes its kind from the program, the others are of one kind each.
 CmService ServiceOf(const rdma_ucm_create_id& command) {
   if (command.ps == RDMA_PS_UDP || command.ps == RDMA_PS_IPOIB) return CmService::kDatagram;
@@ -80,23 +86,30 @@ ssize_t CmManager::Command(int fd, const void* buffer, std::size_t size) {
   return -1;
 }
 
-#define NEX_COMMAND(type, call)  \
-  {                              \
-    type command;                \
-    Read(in, in_size, &command); \
-    return call;                 \
+#define NEX_COMMAND(type, call)                                         \
+  {                                                                     \
+    type command;                                                       \
+    Read(in, in_size, &command);                                        \
+    const int error = IsOfKernel(*file, command.id) ? kOfKernel : call; \
+    if (error != kOfKernel) return error;                               \
+    return file->kernel.Pass(command_number, in, in_size, out_size);    \
   }
 
 int CmManager::Execute(const std::shared_ptr<File>& file, std::uint32_t command_number,
                        const char* in, std::size_t in_size, std::size_t out_size) {
   if (command_number == RDMA_USER_CM_CMD_GET_EVENT) {
     // It may wait, so it does without the lock.
-    NEX_COMMAND(rdma_ucm_get_event, GetEvent(file, command, out_size))
+    rdma_ucm_get_event command;
+    Read(in, in_size, &command);
+    return GetEvent(file, command, out_size);
   }
   const std::lock_guard lock(mutex_);
   switch (command_number) {
-    case RDMA_USER_CM_CMD_CREATE_ID:
-      NEX_COMMAND(rdma_ucm_create_id, CreateId(file, command))
+    case RDMA_USER_CM_CMD_CREATE_ID: {
+      rdma_ucm_create_id command;
+      Read(in, in_size, &command);
+      return CreateId(file, command);
+    }
     case RDMA_USER_CM_CMD_DESTROY_ID:
       NEX_COMMAND(rdma_ucm_destroy_id, DestroyId(command))
     case RDMA_USER_CM_CMD_BIND_IP:
@@ -122,21 +135,25 @@ int CmManager::Execute(const std::shared_ptr<File>& file, std::uint32_t command_
     case RDMA_USER_CM_CMD_SET_OPTION:
       NEX_COMMAND(rdma_ucm_set_option, SetOption(command))
     case RDMA_USER_CM_CMD_NOTIFY:
-      return 0;  // the only news is that a queue pair saw its first message
+      NEX_COMMAND(rdma_ucm_notify, 0)  // the only news is that a queue pair saw its first message
     case RDMA_USER_CM_CMD_JOIN_IP_MCAST:
       NEX_COMMAND(rdma_ucm_join_ip_mcast,
                   Join(command.id, command.uid, command.response, command.addr))
-    case RDMA_USER_CM_CMD_JOIN_MCAST: {
-      rdma_ucm_join_mcast command;
+    case RDMA_USER_CM_CMD_JOIN_MCAST:
+      NEX_COMMAND(rdma_ucm_join_mcast,
+                  Join(command.id, command.uid, command.response, AddressIn(command)))
+    case RDMA_USER_CM_CMD_LEAVE_MCAST: {
+      rdma_ucm_destroy_id command;
       Read(in, in_size, &command);
-      sockaddr_in6 address{};
-      std::memcpy(&address, &command.addr, sizeof address);
-      return Join(command.id, command.uid, command.response, address);
+      if (command.id >= kOwnHandles || !file->kernel.there()) return Leave(command);
+      return file->kernel.Pass(command_number, in, in_size, out_size);
     }
-    case RDMA_USER_CM_CMD_LEAVE_MCAST:
-      NEX_COMMAND(rdma_ucm_destroy_id, Leave(command))
-    case RDMA_USER_CM_CMD_MIGRATE_ID:
-      NEX_COMMAND(rdma_ucm_migrate_id, Migrate(command, file))
+    case RDMA_USER_CM_CMD_MIGRATE_ID: {
+      rdma_ucm_migrate_id command;
+      Read(in, in_size, &command);
+      return IsOfKernel(*file, command.id) ? PassMigration(command, *file, out_size)
+                                           : Migrate(command, file);
+    }
     default:
       return EINVAL;  // addresses of the InfiniBand family, among others
   }
@@ -153,7 +170,8 @@ int CmManager::CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create
       return EINVAL;
   }
   auto id = std::make_unique<Id>();
-  id->handle = NewHandle();
+  id->handle = file->kernel.Create(command);
+  if (id->handle == 0) id->handle = NewHandle();
   id->uid = command.uid;
   id->file = file;
   id->space = command.ps;
@@ -181,6 +199,7 @@ int CmManager::DestroyId(const rdma_ucm_destroy_id& command) {
   id->file->events.Remove([handle](const Event& event) { return event.account == handle; });
   Write(command.response, rdma_ucm_destroy_id_resp{id->reported});
   CloseSockets(*id);
+  if (handle < kOwnHandles) id->file->kernel.Destroy(handle);
   ids_.erase(handle);
   return 0;
 }
@@ -218,13 +237,14 @@ int CmManager::BindIp(const rdma_ucm_bind_ip& command) {
   }
   if (id->state() != State::kIdle || id->source.sin6_family != 0) return EINVAL;
   const Gid gid = GidOf(command.addr);
-  if (!IsAny(gid) && !IsConfigured(gid)) return ENODEV;
+  if (!IsAny(gid) && !IsConfigured(gid)) return HandOver(*id) ? kOfKernel : ENODEV;
   std::uint16_t port = ntohs(command.addr.sin6_port);
   const int error = BindSockets(*id, gid, &port);
   // The UDP port space is another one: a TCP port is needed there only to listen, and rsockets use
   // numbers that they got for UDP sockets.
   const bool later = error == EADDRINUSE && id->datagram() && port != 0;
   if (error != 0 && !later) return error;
+  id->bound = command;
   id->source = command.addr;
   SetPort(&id->source, port);
   return 0;
@@ -249,6 +269,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
   } else {
     found = RouteTo(remote, &local);
   }
+  if (!found && HandOver(*id)) return kOfKernel;
   if (!found) {
     Push(*id, kCmAddressError, -ENODEV, nullptr);
     return 0;
@@ -394,8 +415,7 @@ int CmManager::Accept(const rdma_ucm_accept& command) {
 int CmManager::Reject(const rdma_ucm_reject& command) {
   Id* id = Find(command.id);
   if (id == nullptr || !id->taken) return ENOENT;
-  if (command.private_data_len >
-      MaxPrivateBytes(CmMessageType::kReject, id->dialogue.service())) {
+  if (command.private_data_len > MaxPrivateBytes(CmMessageType::kReject, id->dialogue.service())) {
     return EINVAL;
   }
   if (!id->dialogue.Reject()) return id->state() == State::kDone ? 0 : EINVAL;
@@ -473,6 +493,10 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
 int CmManager::SetOption(const rdma_ucm_set_option& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
+  if (id->handle < kOwnHandles) {
+    // In case that it turns out to be the kernel's.
+    id->file->kernel.Pass(RDMA_USER_CM_CMD_SET_OPTION, &command, sizeof command, 0);
+  }
   if (command.level == RDMA_OPTION_ID && command.optname == RDMA_OPTION_ID_ACK_TIMEOUT) {
     std::uint8_t timeout;
     if (command.optlen != sizeof timeout) return EINVAL;
@@ -531,6 +555,7 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
     moving.push_back(event);
     return true;
   });
+  if (id->handle < kOwnHandles) file->kernel.Take(id->handle, id->file->kernel);
   id->file = file;
   for (const auto& [handle, other] : ids_) {
     if (other->listener == id->handle && !other->taken) other->file = file;
@@ -547,6 +572,11 @@ int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_ev
       const std::lock_guard lock(mutex_);
       Event event;
       if (file->events.TryPop(&event)) {
+        if (event.account == kKernelMarker) {
+          const int error = GetKernelEvent(*file, command, out_size);
+          if (error != EAGAIN) return error;
+          continue;
+        }
         Take(event);
         Write(command.response, event.body, out_size);
         return 0;

@@ -36,6 +36,7 @@ void CmManager::AbandonInChild() {
   CmManager* manager = current.exchange(nullptr);
   if (manager == nullptr) return;
   for (auto& [handle, id] : manager->ids_) id->sockets.clear();
+  for (auto& [fd, file] : manager->files_) file->kernel.Close();
   manager->epoll_.Reset();
 }
 
@@ -58,6 +59,7 @@ int CmManager::Open(int flags) {
     return -1;
   }
   if ((flags & O_NONBLOCK) != 0) fcntl(fd, F_SETFL, O_NONBLOCK);
+  if (file->kernel.there()) WatchKernel(*file, true);
   files_[fd] = std::move(file);
   own_fds_[static_cast<std::size_t>(fd)] = true;
   return fd;
@@ -101,8 +103,15 @@ void CmManager::Run() {
     const int count = epoll_wait(epoll_.get(), events, 32, wait_ms);
     const std::lock_guard lock(mutex_);
     for (int i = 0; i < count; ++i) {
-      OnReady(static_cast<std::uint32_t>(events[i].data.u64 >> 32),
-              static_cast<int>(events[i].data.u64 & 0xffffffff));
+      const auto handle = static_cast<std::uint32_t>(events[i].data.u64 >> 32);
+      const auto fd = static_cast<int>(events[i].data.u64 & 0xffffffff);
+      if (handle != kKernelMarker) {
+        OnReady(handle, fd);
+      } else if (const auto file = files_.find(fd); file != files_.end()) {
+        Event marker;
+        marker.account = kKernelMarker;
+        file->second->events.Push(marker);
+      }
     }
     wait_ms = RunTimers();
   }
@@ -110,13 +119,59 @@ void CmManager::Run() {
 
 std::uint32_t CmManager::NewHandle() {
   // They wrap in time, and an old one may still be there.
-  while (next_handle_ == 0 || ids_.contains(next_handle_)) ++next_handle_;
+  while (next_handle_ < kOwnHandles || ids_.contains(next_handle_)) {
+    next_handle_ = std::max(next_handle_ + 1, kOwnHandles);
+  }
   return next_handle_++;
 }
 
 CmManager::Id* CmManager::Find(std::uint32_t handle) {
   const auto found = ids_.find(handle);
   return found == ids_.end() ? nullptr : found->second.get();
+}
+
+bool CmManager::IsOfKernel(const File& file, std::uint32_t handle) const {
+  return handle < kOwnHandles && file.kernel.there() && !ids_.contains(handle);
+}
+
+bool CmManager::HandOver(Id& id) {
+  if (id.handle >= kOwnHandles) return false;
+  NEX_DEBUG(1, "identifier %u is not of nex0 but of the kernel", id.handle);
+  const std::uint32_t handle = id.handle;
+  CloseSockets(id);
+  if (id.bound.addr.sin6_family != 0) {
+    id.file->kernel.Pass(RDMA_USER_CM_CMD_BIND_IP, &id.bound, sizeof id.bound, 0);
+  }
+  ids_.erase(handle);
+  return true;
+}
+
+void CmManager::WatchKernel(const File& file, bool first) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  event.data.u64 =
+      std::uint64_t{kKernelMarker} << 32 | static_cast<std::uint32_t>(file.events.fd());
+  epoll_ctl(epoll_.get(), first ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, file.kernel.fd(), &event);
+}
+
+int CmManager::GetKernelEvent(File& file, const rdma_ucm_get_event& command, std::size_t out_size) {
+  const int error =
+      file.kernel.Pass(RDMA_USER_CM_CMD_GET_EVENT, &command, sizeof command, out_size);
+  if (file.kernel.HasEvent()) {
+    Event marker;
+    marker.account = kKernelMarker;
+    file.events.Push(marker);
+  } else {
+    WatchKernel(file, false);
+  }
+  return error;
+}
+
+int CmManager::PassMigration(rdma_ucm_migrate_id command, const File& file, std::size_t out_size) {
+  const auto from = files_.find(static_cast<int>(command.fd));
+  if (from == files_.end()) return EINVAL;
+  command.fd = static_cast<std::uint32_t>(from->second->kernel.fd());
+  return file.kernel.Pass(RDMA_USER_CM_CMD_MIGRATE_ID, &command, sizeof command, out_size);
 }
 
 CmManager::Event CmManager::MakeEvent(const Id& id, std::uint32_t type, int status) const {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "rdma/nex/cm/dialogue.h"
+#include "rdma/nex/cm/kernel_manager.h"
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/config.h"
 #include "rdma/nex/event_queue.h"
@@ -43,6 +44,11 @@ inline constexpr std::uint32_t kCmQueueKey = 0x01234567;  // RDMA_UDP_QKEY
 // use TCP ports of the host: a listening identifier is a listening socket, a connection one TCP
 // connection that carries the messages and whose end is the end of the connection.
 //
+// Where the kernel has a connection manager as well, for other devices, each file has one of the
+// kernel behind it, and each identifier is made there too and has the same number. With the first
+// address it is known whose it is: what is not an address of nex0 goes to the kernel, with all that
+// follows. Events of both come out of the program's one file.
+//
 // Thread-safe: one lock; nothing here is on a data path. A thread of its own watches the sockets.
 class CmManager {
  public:
@@ -64,6 +70,7 @@ class CmManager {
   };
   struct File {
     EventQueue<Event> events;
+    KernelManager kernel;
   };
   using State = CmDialogue::State;
   struct Group {
@@ -79,11 +86,11 @@ class CmManager {
     CmDialogue dialogue;
     bool datagram() const { return dialogue.datagram(); }
     State state() const { return dialogue.state(); }
-    std::vector<UniqueFd> sockets;  // listening: one for each address; otherwise at most one
-    std::uint32_t listener = 0;     // the identifier that a request arrived at
-    bool taken = true;              // the program knows of it
-    std::size_t backlog = 0;        // of a listener: so many that the program has not taken,
-    std::size_t untaken = 0;        // and how many there are
+    std::vector<UniqueFd> sockets;         // listening: one for each address; otherwise at most one
+    std::uint32_t listener = 0;            // the identifier that a request arrived at
+    bool taken = true;                     // the program knows of it
+    std::size_t backlog = 0;               // of a listener: so many that the program has not taken,
+    std::size_t untaken = 0;               // and how many there are
     Instant resume_at = Instant::Never();  // of a listener that accepts nothing for a moment
     bool paused = false;
     CmEnds ends;
@@ -91,6 +98,7 @@ class CmManager {
     sockaddr_in6 destination{};
     bool awaits_route = false;  // there is no path before the program has asked for it
     bool reuse = false;
+    rdma_ucm_bind_ip bound{};       // what the program bound it to, if addr has a family
     std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};
     rdma_ucm_conn_param peer{};
@@ -135,7 +143,17 @@ class CmManager {
   ib_uverbs_ah_attr PathTo(const Id& id, const Gid& gid) const;
   Id* Find(std::uint32_t handle);
 
-  // commands.cc: each returns 0 or an errno.
+  // The kernel's part.
+  bool IsOfKernel(const File& file, std::uint32_t handle) const;
+  // From now on the identifier is the kernel's. False: the kernel does not know it.
+  bool HandOver(Id& id);
+  int PassMigration(rdma_ucm_migrate_id command, const File& file, std::size_t out_size);
+  void WatchKernel(const File& file, bool first);
+  // The marker in a file's events stands for those that the kernel has.
+  int GetKernelEvent(File& file, const rdma_ucm_get_event& command, std::size_t out_size);
+
+  // commands.cc: each returns 0 or an errno; kOfKernel if the kernel is to do it instead.
+  static constexpr int kOfKernel = -1;
   int Execute(const std::shared_ptr<File>& file, std::uint32_t command, const char* in,
               std::size_t in_size, std::size_t out_size);
   int CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create_id& command);
@@ -169,7 +187,10 @@ class CmManager {
     std::uint32_t handle = 0;
   };
   std::deque<Arrival> arrivals_;  // connections that had not made their request, oldest first
-  std::uint32_t next_handle_ = 1;
+  // Those of the kernel are below, in fact: it gives away the lowest that is free.
+  static constexpr std::uint32_t kOwnHandles = std::uint32_t{1} << 31;
+  static constexpr std::uint32_t kKernelMarker = 0;  // as account of an event; no handle
+  std::uint32_t next_handle_ = kOwnHandles;
   UniqueFd epoll_;
   // So that write(2) on any other descriptor costs one load.
   static constexpr int kFdLimit = 1 << 16;

@@ -22,12 +22,10 @@ namespace nex = oxmem::nex;
 
 namespace {
 
-constexpr const char* kCmPath = "/dev/infiniband/rdma_cm";
-
 int OpenAt(int folder, const char* path, int flags, mode_t mode) {
   const nex::PathAt meant(folder, path);
   if (path != nullptr && (path[0] == '/' || meant.joined())) {
-    if (std::strcmp(meant.get(), kCmPath) == 0) return nex::CmManager::Get()->Open(flags);
+    if (std::strcmp(meant.get(), nex::kCmPath) == 0) return nex::CmManager::Get()->Open(flags);
     int own = nex::OpenVirtual(meant.get(), flags);
     if (own < 0) own = nex::OpenVirtualFolder(meant.get(), flags);
     if (own >= 0) return own;
@@ -138,7 +136,8 @@ NEX_EXPORT int fcntl64(int fd, int command, ...) {
 NEX_EXPORT int fstat(int fd, struct stat* out) {
   if (nex::CmManager::Exists() && nex::CmManager::Get()->Owns(fd)) {
     nex::FillDeviceNode(out);
-    out->st_rdev = 0;
+    // librdmacm compares it with that of the kernel's, where there is one.
+    out->st_rdev = nex::KernelManager::Device();
     return 0;
   }
   const std::string folder = nex::VirtualFolderOf(fd);
