@@ -101,6 +101,16 @@ class MountTest(E2eTest):
         self.addCleanup(process.kill)
         return process
 
+    def check_fio_goes_on(self, disturb, times=3):
+        """fio's data stay right, and no request fails, whatever is done to the mount meanwhile."""
+        # Slow enough that it does not end first, where a sanitizer makes everything else slow.
+        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=4",
+                       "--rate_iops=3000")
+        for _ in range(times):
+            self.wait_until_counted("writes", 100)
+            disturb()
+        self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+
     def wait_until_counted(self, name, least, seconds=20.0):
         """Until the mount's processes that live now have counted that much."""
         until = time.monotonic() + seconds

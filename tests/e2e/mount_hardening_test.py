@@ -72,7 +72,8 @@ class Nodes(MountTest):
         listen = ("--region", f"data=8M,{backing}", "--listen", "tloe://v0")
         node = self.serve(net.node, *listen)
         self.mount(net.source + "?size=8M", "-o", "dax=never,timeout=30s", space=net.client)
-        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=3")
+        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=3",
+                       "--rate_iops=3000")
         for _ in range(2):
             before = self.counted("writes")
             self.wait_until_counted("writes", before + 300)

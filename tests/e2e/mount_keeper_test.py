@@ -118,14 +118,14 @@ class Killed(KeeperTest):
         net = self.net()
         self.node(net)
         self.check("mount", net.source + "?size=8M", "-o", "dax=never", self.dir, space=net.client)
-        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=4")
         killed = []
-        for _ in range(3):
+
+        def kill_both():
             pid = self.daemon(other_than=killed)
-            self.wait_until_counted("writes", 100)
             self.kill_keeper()
             killed.append(self.kill_daemon(pid))
-        self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+
+        self.check_fio_goes_on(kill_both)
 
     def test_a_directory_that_was_relative_is_the_same_for_all(self):
         self.check("mount", "mem:?size=1M", "mnt", prefix=["env", "-C", self.directory])
@@ -281,11 +281,7 @@ class Replaced(KeeperTest):
     def test_fio_does_not_notice(self):
         words = ("mem:?size=8M", "-o", "dax=never,keep=0")
         self.check("mount", *words, self.dir)
-        fio = self.fio("--ioengine=libaio", "--direct=1", "--iodepth=16", "--bs=4k", "--loops=40")
-        for _ in range(3):
-            self.wait_until_counted("writes", 100)
-            self.check("mount", "--replace", *words, self.dir)
-        self.assertEqual(fio.wait(120), 0, fio.stdout.read())
+        self.check_fio_goes_on(lambda: self.check("mount", "--replace", *words, self.dir))
 
 
 @unittest.skipIf(oxmem_e2e.SANITIZED, "a sanitizer wants to be preloaded first")
