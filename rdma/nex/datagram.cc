@@ -92,6 +92,7 @@ int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& r
   if (copied) {
     std::size_t at = 0;
     for (int i = 0; i < wr.num_sge; ++i) {
+      if (wr.sg_list[i].length == 0) continue;
       std::memcpy(inline_.data() + at, reinterpret_cast<const void*>(wr.sg_list[i].addr),
                   wr.sg_list[i].length);
       at += wr.sg_list[i].length;

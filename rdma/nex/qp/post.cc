@@ -107,9 +107,9 @@ int Requester::Post(const ibv_send_wr& wr, const BindWork* bind) {
   work.copied = (wr.send_flags & IBV_SEND_INLINE) != 0;
   for (int i = 0; i < wr.num_sge; ++i) {
     const ibv_sge& sge = wr.sg_list[i];
-    if (work.copied) {
+    if (work.copied && sge.length != 0) {
       std::memcpy(work.copy + work.length, reinterpret_cast<const void*>(sge.addr), sge.length);
-    } else {
+    } else if (!work.copied) {
       work.sges[work.sge_count++] = sge;
     }
     work.length += sge.length;

@@ -332,7 +332,7 @@ def sanitizer_reports(directory):
     for name in os.listdir(directory):
         with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
             reports += re.split(r"^={18,}$", file.read(), flags=re.M)
-    return [report for report in reports if "libnex.so" in report]
+    return [report for report in reports if "libnex.so" in report or "rdma/nex/" in report]
 
 
 def run_cases(cases):
