@@ -31,13 +31,17 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     return absl::InvalidArgumentError(absl::StrCat("the path is too long for a socket: ", path));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot create a socket");
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
     return fd;
   const int error = errno;
   if (error == ECONNREFUSED || error == ENOENT) {
     return absl::UnavailableError(absl::StrCat(path, ": its process is gone"));
+  }
+  if (error == EAGAIN) {
+    return absl::DeadlineExceededError(
+        absl::StrCat(path, ": its process takes no more questions (is it stopped?)"));
   }
   if (error == EACCES || error == EPERM) {
     return ErrnoStatus(error, absl::StrCat("no permission to ask the process behind ", path,
@@ -55,7 +59,7 @@ absl::StatusOr<std::string> ReadLine(int fd, const std::string& path, Instant de
     if (polled < 0 && errno == EINTR) continue;
     if (polled == 0) return absl::DeadlineExceededError(absl::StrCat(path, ": no answer in time"));
     const ssize_t count = recv(fd, bytes.data(), bytes.size(), 0);
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (count <= 0) return absl::InternalError(absl::StrCat(path, ": the answer broke off"));
     line.append(bytes.data(), static_cast<std::size_t>(count));
     if (line.size() > kMaxAnswerBytes) {
@@ -63,6 +67,12 @@ absl::StatusOr<std::string> ReadLine(int fd, const std::string& path, Instant de
     }
   }
   return line;
+}
+
+uid_t UserBehind(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.uid : kNoUser;
 }
 
 // One pass over the text, whether it is JSON or not.
@@ -97,8 +107,9 @@ bool IsBounded(const std::string& line) {
 }  // namespace
 
 absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
-                                Duration patience) {
+                                Duration patience, uid_t* user) {
   OXMEM_ASSIGN_OR_RETURN(const UniqueFd fd, Connect(path));
+  if (user != nullptr) *user = UserBehind(fd.get());
   const std::string request = absl::StrCat("oxmem 1 ", command, "\n");
   if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(request.size())) {
@@ -128,13 +139,14 @@ std::vector<ProcessAnswer> AskAllProcesses(const std::string& command, Duration 
     for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
       if (entry.path().extension() != ".sock") continue;
       const std::string path = entry.path().string();
-      absl::StatusOr<Json> answer = AskProcess(path, command, patience);
+      uid_t user = kNoUser;
+      absl::StatusOr<Json> answer = AskProcess(path, command, patience, &user);
       if (absl::IsUnavailable(answer.status())) {
         // What a dead process of ours left. In another user's place a name may lead anywhere.
         if (own.ok() && directory == *own) unlink(path.c_str());
         continue;
       }
-      answers.push_back({path, std::move(answer)});
+      answers.push_back({path, user, std::move(answer)});
     }
   }
   std::sort(answers.begin(), answers.end(), [](const ProcessAnswer& a, const ProcessAnswer& b) {

@@ -1,6 +1,8 @@
 #ifndef APPS_COMMON_CONTROL_CLIENT_H_
 #define APPS_COMMON_CONTROL_CLIENT_H_
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -10,10 +12,12 @@
 
 namespace oxmem::apps {
 
+inline constexpr uid_t kNoUser = static_cast<uid_t>(-1);
+
 // Sends one command to the control socket at `path` and returns the answer. kUnavailable: the
-// process that made the socket is gone.
+// process that made the socket is gone. `user`: whose process it is.
 absl::StatusOr<Json> AskProcess(const std::string& path, const std::string& command,
-                                Duration patience = Duration::Seconds(2));
+                                Duration patience = Duration::Seconds(2), uid_t* user = nullptr);
 
 // The answer in a line of text of any origin: an object, with bounded depth and bounded numbers of
 // members, as what reads it recurses and searches. The error says what is wrong, or what the
@@ -23,6 +27,7 @@ absl::StatusOr<Json> ParseAnswer(const std::string& line);
 // A running process, and what it answered.
 struct ProcessAnswer {
   std::string socket_path;
+  uid_t user = kNoUser;  // whose it is; root asks everybody's
   absl::StatusOr<Json> answer;
 };
 

@@ -25,6 +25,7 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Borrow(const MountSpec& spec) {
   if (!mount.ok() || fs::LivenessOf(mount->path) == fs::Liveness::kDead) return nullptr;
   std::string why = "no oxmem mount that can be asked from here says that it serves it";
   for (const ProcessAnswer& process : AskAllProcesses(LendCommand(*mount), kLendPatience)) {
+    if (!mount->MayBeServedBy(process.user)) continue;
     if (process.answer.ok()) {
       OXMEM_ASSIGN_OR_RETURN(const std::string path, KeeperPath(mount->path));
       auto found = Predecessor::AskAt(path);

@@ -83,6 +83,7 @@ class Server {
   absl::Status Check(KernelFlags* flags) {
     const std::string command = CommandFor({}, /*only_check=*/true);
     for (ProcessAnswer& process : AskAllProcesses(command, kPatience)) {
+      if (!mount_.MayBeServedBy(process.user)) continue;
       if (!process.answer.ok()) {
         const std::string why(process.answer.status().message());
         if (absl::StrContains(why, kUnknownCommand)) continue;

@@ -1,5 +1,6 @@
 // mount.oxmem SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]: how mount(8) calls the
 // helper of a file system type. SOURCE may be several, with blanks between (\040 in fstab).
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace oxmem::apps {
 namespace {
 
 constexpr char kProgram[] = "mount.oxmem";
+constexpr char kUsage[] = "usage: mount.oxmem SOURCE DIR [-o OPTIONS] (see oxmem mount --help)";
 
 int Main(int argc, char** argv) {
   std::vector<std::string> words;
@@ -31,6 +33,9 @@ int Main(int argc, char** argv) {
         return Fail(kProgram, absl::InvalidArgumentError(
                                   "-N: mounting into another namespace is not there; use nsenter"));
       }
+    } else if (word == "-h" || word == "--help") {
+      std::puts(kUsage);
+      return kExitDone;
     } else if (word.size() > 1 && word[0] == '-') {
       if (word.find_first_not_of("-sfnvwr") != std::string::npos) {
         return Fail(kProgram, absl::InvalidArgumentError(word + ": there is no such option"));
@@ -42,9 +47,7 @@ int Main(int argc, char** argv) {
     }
   }
   if (words.size() != 2) {
-    return Fail(kProgram,
-                absl::InvalidArgumentError(
-                    "usage: mount.oxmem SOURCE DIR [-o OPTIONS] (see oxmem mount --help)"));
+    return Fail(kProgram, absl::InvalidArgumentError(kUsage));
   }
   const std::string directory = words[1];
   if (AsksForRemount(options)) {

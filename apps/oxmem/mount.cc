@@ -75,7 +75,7 @@ void AddMountCommand(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand(
       "mount", "Make memory a file in a directory; without a SOURCE, 1G of this host's");
   CLI::Option* words_option =
-      command->add_option("words", words->words, "Where the memory is, and the directory")
+      command->add_option("SOURCE-and-DIR", words->words, "Where the memory is, and the directory")
           ->type_name("[SOURCE]... DIR");
   command->add_option("-o", words->option_lists, "Options, see below")
       ->type_name("LIST")

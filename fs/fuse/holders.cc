@@ -75,8 +75,15 @@ std::string FirstLine(const std::string& path) {
 void AddProcesses(const std::string& directory, std::vector<std::string>* holders) {
   for (const std::string& name : NamesIn("/proc", "")) {
     const auto pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
-    if (pid <= 0 || pid == getpid()) continue;
+    if (pid <= 0) continue;
     const std::string process = absl::StrCat("/proc/", pid);
+    if (pid == getpid()) {
+      // What it has open is its own business, but where it was started is not.
+      if (Within(ReadLink(process + "/cwd"), directory)) {
+        holders->push_back("this command itself works in it");
+      }
+      continue;
+    }
     const std::string use = UseBy(process, directory);
     if (use.empty()) continue;
     holders->push_back(absl::StrCat(FirstLine(process + "/comm"), " (pid ", pid, ") ", use));

@@ -22,7 +22,9 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "fs/fuse/apart.h"
 #include "fs/fuse/mount_table.h"
 #include "transport/base/status.h"
@@ -168,7 +170,13 @@ absl::StatusOr<OurMount> FindMount(const std::string& directory) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": what is mounted there is of type ",
                                                       mounted->type, ", not ours; use umount"));
   }
-  return OurMount{.path = path, .device = mounted->device};
+  OurMount mount{.path = path, .device = mounted->device};
+  const std::vector<std::string> words = absl::StrSplit(mounted->super_options, ',');
+  for (const std::string& word : words) {
+    if (!absl::StartsWith(word, "user_id=")) continue;
+    if (!absl::SimpleAtoi(word.substr(8), &mount.owner)) mount.owner = 0;
+  }
+  return mount;
 }
 
 Liveness LivenessOf(const std::string& path) {

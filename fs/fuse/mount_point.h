@@ -27,6 +27,10 @@ absl::StatusOr<std::string> MountPath(const std::string& directory);
 struct OurMount {
   std::string path;    // absolute
   std::string device;  // "0-45": the number of the mount on this host
+  uid_t owner = 0;     // who mounted it
+
+  // Whether a process of that user may be the one that serves it.
+  bool MayBeServedBy(uid_t user) const { return user == 0 || user == owner; }
 };
 
 // A mount of ours, whether or not anybody serves it: nothing is asked of it.

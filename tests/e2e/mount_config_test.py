@@ -66,6 +66,7 @@ class MountConfig(MountTest):
                 (1, "is not a regular file", ["mount", "-c", self.config]),
                 (2, "excludes", ["mount", "-c", "a", self.dir]),
                 (2, "excludes", ["mount", "-a", "-f"]),
+                (2, "SOURCE-and-DIR excludes --all", ["mount", "-a", self.dir]),
                 (2, "directory to unmount is missing", ["umount"])):
             self.refused(code, pattern, *words)
             self.assertEqual(os.listdir(self.dir), [])

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import unittest
 
@@ -12,6 +13,22 @@ import mount_e2e
 import oxmem_e2e
 from mount_e2e import build_path
 from mount_keeper_test import KeeperTest
+
+
+# Agrees to whatever it is asked.
+_STRANGER = """
+import os, socket, sys
+os.setresuid(65534, 65534, 65534)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(16)
+print("ready", flush=True)
+while True:
+    peer, _ = listener.accept()
+    if peer.recv(65536):
+        peer.sendall(b'{"read_only": false, "no_exec": false}\\n')
+    print("asked", flush=True)
+"""
 
 
 class RemountTest(KeeperTest):
@@ -315,6 +332,25 @@ class Other(RemountTest):
         self.remount_refused("no oxmem mount that can be asked", "ro")
         self.env["OXMEM_RUNTIME_DIR"] = runtime
         self.check_writable(b"x")
+
+    def test_the_word_of_another_user_is_not_believed(self):
+        self.check("mount", "mem:?size=1M", "-o", "ro,noexec", self.dir)
+        run = self.env["OXMEM_RUNTIME_DIR"]
+        os.chmod(self.directory, 0o755)
+        os.chmod(run, 0o777)
+        stranger = subprocess.Popen(
+            [sys.executable, "-c", _STRANGER, os.path.join(run, "0.sock")], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(stranger.stdout.close)
+        self.addCleanup(stranger.wait)
+        self.addCleanup(stranger.kill)
+        self.assertEqual(stranger.stdout.readline(), "ready\n")
+        self.check("mount", "-o", "remount,uid=7", self.dir)
+        self.assertEqual(stranger.stdout.readline(), "asked\n")
+        self.check("mount", "--replace", "mem:?size=1M", "-o", "ro,noexec,uid=8", self.dir)
+        stranger.kill()
+        self.assertEqual(os.stat(self.data).st_uid, 8)
+        self.check_read_only()
+        self.assertLessEqual({"ro", "noexec"}, set(self.mounted_with()))
 
     def test_an_unprivileged_user_is_told(self):
         self.check("mount", "mem:?size=1M", "-o", "allow_other", self.dir)

@@ -108,6 +108,8 @@ class Commands(MountTest):
         self.assertEqual(total.f_blocks * total.f_frsize, 6 << 20)
 
     def test_bad_input_is_one_line_and_mounts_nothing(self):
+        os.mkfifo(self.path("pipe"))
+        os.symlink("elsewhere", self.path("link"))
         for code, pattern, words in (
                 (2, "directory to mount at is missing", []),
                 (2, "directory to mount at is missing", ["mem:?size=1M"]),
@@ -122,6 +124,10 @@ class Commands(MountTest):
                 (2, "cannot be the name", ["-o", "name=a/b", self.dir]),
                 (2, r'"a\\x1b" cannot be the name', ["-o", "name=a\x1b", self.dir]),
                 (2, "unknown scheme", ["blub:x", self.dir]),
+                (2, "/dev/null is not a file that could be replaced",
+                 ["-o", "stats=/dev/null", self.dir]),
+                (2, "pipe is not a file that", ["-o", f"stats={self.path('pipe')}", self.dir]),
+                (2, "link is not a file that", ["-o", f"stats={self.path('link')}", self.dir]),
                 (1, "no such directory", ["mem:?size=1M", self.path("none")]),
                 (1, "not empty", ["mem:?size=1M", "/etc"]),
                 (1, "not a directory", ["mem:?size=1M", "/etc/passwd"]),

@@ -76,6 +76,26 @@ TEST_F(ControlTest, AnswersACommandEvenWithMoreThanASocketBufferHolds) {
   EXPECT_EQ((*answer)["name"].get<std::string>().size(), 300000u);
 }
 
+TEST_F(ControlTest, SaysWhoseProcessAnswered) {
+  uid_t user = kNoUser;
+  ASSERT_TRUE(AskProcess(server_->path(), "stats", Duration::Seconds(2), &user).ok());
+  EXPECT_EQ(user, geteuid());
+}
+
+TEST_F(ControlTest, AProcessThatTakesNoQuestionsAnyMoreIsNotWaitedFor) {
+  const std::string path = directory_.path() + "/full.sock";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener.get(), 0), 0);
+  const UniqueFd first(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(connect(first.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const absl::StatusOr<Json> answer = AskProcess(path, "stats", Duration::Milliseconds(100));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(answer.status())) << answer.status();
+}
+
 TEST_F(ControlTest, ACommandCanHaveAnArgument) {
   const auto with = AskProcess(server_->path(), R"(two words {"a": ["x y", 1]})");
   ASSERT_TRUE(with.ok()) << with.status();

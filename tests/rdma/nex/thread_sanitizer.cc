@@ -1,5 +1,5 @@
-// For programs that are linked with the library and librdmacm: the thread sanitizer has an fstat
-// that goes past the library, which has to say that its file is a device.
+// For programs that are linked with the library. The thread sanitizer has an fstat of its own that
+// goes past the library, which has to say that the file of its connection manager is a device.
 #include <dlfcn.h>
 #include <sys/stat.h>
 
