@@ -88,7 +88,7 @@ absl::Status StatsFile::Check() const {
   unlink(unready.c_str());
   struct stat there {};
   if (error == 0 && lstat(path_.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
-    return absl::InvalidArgumentError(
+    return absl::FailedPreconditionError(
         absl::StrCat(path_, " is not a file that could be replaced; choose another path"));
   }
   return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot write ", path_));

@@ -44,6 +44,7 @@ absl::Status BenchRun::OpenThreads() {
   for (uint32_t i = 0; i < options_.threads; ++i) {
     auto thread = std::make_unique<Thread>();
     OXMEM_ASSIGN_OR_RETURN(thread->opened, opener->Open());
+    thread->facts = thread->opened.facts();
     if (!cpus.empty()) thread->cpu = cpus[i % cpus.size()];
     threads_.push_back(std::move(thread));
   }
@@ -197,7 +198,7 @@ ProcessFigures BenchRun::Figures() const {
     part.kind = "channel";
     part.name = threads_.size() == 1 ? opened.channel->name()
                                      : absl::StrCat(opened.channel->name(), " #", i);
-    part.facts = opened.facts();
+    part.facts = threads_[i]->facts;
     ForEachCounter(opened.channel->stats(), part.Adder());
     part.AddLatency("latency", "of requests, submission to completion",
                     opened.channel->stats().latency);

@@ -47,6 +47,7 @@ class BenchRun {
  private:
   struct Thread {
     OpenedSource opened;
+    Facts facts;  // as it was opened; the thread owns the channel
     std::unique_ptr<LoadWorker> worker;
     int cpu = -1;
     absl::Status status;

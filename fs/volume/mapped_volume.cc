@@ -33,7 +33,7 @@ void MapPages(const std::byte* memory, std::size_t bytes, std::size_t page) {
 
 absl::Status MappedVolume::Mappable(const VolumeInfo& info) {
   if (!info.local_memory.has_value()) {
-    return absl::FailedPreconditionError("the source gives no memory of this host that could be mapped");
+    return absl::FailedPreconditionError("it is not memory of this host that could be mapped");
   }
   const transport::LocalMemory& memory = *info.local_memory;
   const int seals = fcntl(memory.fd, F_GET_SEALS);

@@ -264,7 +264,7 @@ class Replaced(TakeOverTest):
             other.listen()
             for pattern, option in (
                     ("cannot write .*/none/x", "stats=" + self.path("none/x")),
-                    ("cannot write .*: .*directory", "stats=" + self.directory),
+                    ("is not a file that could be replaced", "stats=" + self.directory),
                     ("cannot bind", f"prometheus=127.0.0.1:{other.getsockname()[1]}"),
                     ("cannot bind", "prometheus=192.0.2.1:9100"),
                     ("cannot resolve", "prometheus=nowhere.invalid:9100")):
