@@ -145,7 +145,7 @@ int CmManager::Execute(const std::shared_ptr<File>& file, std::uint32_t command_
     case RDMA_USER_CM_CMD_LEAVE_MCAST: {
       rdma_ucm_destroy_id command;
       Read(in, in_size, &command);
-      if (command.id >= kOwnHandles || !file->kernel.there()) return Leave(command);
+      if (command.id >= kGroupHandles || !file->kernel.there()) return Leave(command);
       return file->kernel.Pass(command_number, in, in_size, out_size);
     }
     case RDMA_USER_CM_CMD_MIGRATE_ID: {
@@ -170,7 +170,12 @@ int CmManager::CreateId(const std::shared_ptr<File>& file, const rdma_ucm_create
       return EINVAL;
   }
   auto id = std::make_unique<Id>();
+  if (ids_.size() >= kMaxIds) return ENOMEM;
   id->handle = file->kernel.Create(command);
+  if (id->handle >= kOwnHandles) {
+    file->kernel.Destroy(id->handle);
+    id->handle = 0;
+  }
   if (id->handle == 0) id->handle = NewHandle();
   id->uid = command.uid;
   id->file = file;
@@ -517,7 +522,8 @@ int CmManager::Join(std::uint32_t handle, std::uint64_t uid, std::uint64_t respo
   if (!id->datagram()) return EINVAL;
   if (address.sin6_family != AF_INET && address.sin6_family != AF_INET6) return EAFNOSUPPORT;
   Group group;
-  group.handle = NewHandle();
+  group.handle = next_group_++;
+  if (next_group_ == 0) next_group_ = kGroupHandles;
   group.uid = uid;
   id->groups.push_back(group);
   Write(response, rdma_ucm_create_id_resp{group.handle});

@@ -24,7 +24,6 @@ constexpr Duration kRefusalPause = Duration::Milliseconds(30);
 constexpr std::size_t kMaxSilent = 128;
 constexpr Duration kRequestTime = Duration::Seconds(10);
 constexpr Duration kEnoughToRequest = Duration::Milliseconds(100);
-constexpr std::size_t kMaxIds = 65536;
 // So many are accepted before those that are there are heard.
 constexpr int kAcceptShare = 16;
 

@@ -119,10 +119,10 @@ void CmManager::Run() {
 
 std::uint32_t CmManager::NewHandle() {
   // They wrap in time, and an old one may still be there.
-  while (next_handle_ < kOwnHandles || ids_.contains(next_handle_)) {
-    next_handle_ = std::max(next_handle_ + 1, kOwnHandles);
+  for (;; ++next_handle_) {
+    if (next_handle_ == kEndOfHandles) next_handle_ = kOwnHandles;
+    if (!ids_.contains(next_handle_)) return next_handle_++;
   }
-  return next_handle_++;
 }
 
 CmManager::Id* CmManager::Find(std::uint32_t handle) {

@@ -187,10 +187,15 @@ class CmManager {
     std::uint32_t handle = 0;
   };
   std::deque<Arrival> arrivals_;  // connections that had not made their request, oldest first
-  // Those of the kernel are below, in fact: it gives away the lowest that is free.
-  static constexpr std::uint32_t kOwnHandles = std::uint32_t{1} << 31;
+  // librdmacm has a table for identifiers below 65536. Those of the kernel are in its lower half, as
+  // it gives away the lowest number that is free, and ours in the upper one.
+  static constexpr std::uint32_t kOwnHandles = 32768;
+  static constexpr std::uint32_t kEndOfHandles = 65536;
+  static constexpr std::size_t kMaxIds = kEndOfHandles - kOwnHandles;
+  static constexpr std::uint32_t kGroupHandles = kEndOfHandles;  // of groups: from here on
   static constexpr std::uint32_t kKernelMarker = 0;  // as account of an event; no handle
   std::uint32_t next_handle_ = kOwnHandles;
+  std::uint32_t next_group_ = kGroupHandles;
   UniqueFd epoll_;
   // So that write(2) on any other descriptor costs one load.
   static constexpr int kFdLimit = 1 << 16;

@@ -41,6 +41,19 @@ TEST_F(CmConnect, ARequestThatWasNotTakenIsRefusedWithItsListener) {
   Destroy(client);
 }
 
+TEST_F(CmConnect, ManyIdentifiersOneAfterTheOtherAreNotTooMany) {
+  // librdmacm has a table of 65536.
+  for (int i = 0; i < 70000; ++i) {
+    rdma_cm_id* id = nullptr;
+    ASSERT_EQ(0, rdma_create_id(client_channel_, &id, nullptr, RDMA_PS_TCP)) << i;
+    ASSERT_EQ(0, rdma_destroy_id(id));
+  }
+  const CmPair pair = Connect();
+  Exchange(pair);
+  Destroy(pair.client);
+  Destroy(pair.server);
+}
+
 TEST_F(CmConnect, PrivateDataHasTheLimitsOfADevice) {
   const std::string data(255, 'x');
   const auto with = [&](std::uint8_t length) {
