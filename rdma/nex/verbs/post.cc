@@ -29,7 +29,21 @@ int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   return 0;
 }
 
+// An errno when a datagram is no request, or its address handle none that serves this queue pair.
+int CheckDatagram(const Qp& qp, const ibv_send_wr& wr) {
+  if (const int error = qp.datagrams->Check(wr); error != 0) return error;
+  if (qp.state == IBV_QPS_ERR || qp.state == IBV_QPS_SQE) return 0;  // it is flushed unseen
+  const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
+  if (ah == nullptr || !Usable(ah, "ibv_post_send")) return EINVAL;
+  return reinterpret_cast<const Pd*>(ah->base.pd)->domain == qp.pd->domain ? 0 : EINVAL;
+}
+
 int PostOne(Qp* qp, const ibv_send_wr& wr, Instant now) {
+  if (qp->datagrams) {
+    const int error = CheckDatagram(*qp, wr);
+    if (error == 0) Library::Get()->engine().PostDatagram(qp, wr);
+    return error;
+  }
   BindWork bind;
   const BindWork* binding = nullptr;
   if (wr.opcode == IBV_WR_BIND_MW) {
@@ -74,7 +88,7 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
       break;
     }
     if (qp->way.door != nullptr && engine.TryDirect(qp, *wr)) continue;
-    error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
+    error = PostOne(qp, *wr, now);
     if (error == 0) continue;
     SetBad(bad, wr);
     break;
