@@ -70,6 +70,7 @@ int ModifyQp(ibv_qp* qp, ibv_qp_attr* attributes, int mask);
 int QueryQp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* init);
 int DestroyQp(ibv_qp* qp);
 int PostSend(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad);
+int PostWhole(ibv_qp* qp, ibv_send_wr* wr);  // all of the list, or an errno and nothing
 int PostReceive(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad);
 void FillBuilders(Qp* qp);
 

@@ -66,14 +66,27 @@ bool MaySend(ibv_qp_state state) {
          state == IBV_QPS_SQE;
 }
 
-}  // namespace
+// An errno when anything in the list could not be posted, or not all of it.
+int CheckWhole(const Qp& qp, const ibv_send_wr* wr) {
+  std::size_t count = 0;
+  for (; wr != nullptr; wr = wr->next, ++count) {
+    BindWork bind;
+    int error = IsKnown(wr->opcode) ? 0 : EINVAL;
+    if (error == 0) error = qp.datagrams ? CheckDatagram(qp, *wr) : qp.machine->Check(*wr);
+    if (error == 0 && wr->opcode == IBV_WR_BIND_MW) error = DescribeBind(qp, *wr, &bind);
+    if (error != 0) return error;
+  }
+  return qp.machine && qp.machine->room() < count ? ENOMEM : 0;
+}
 
-int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
+// `whole`: all of the list or nothing.
+int Post(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad, bool whole) {
   Qp* qp = Qp::From(handle);
   Engine& engine = Library::Get()->engine();
   const QpLock lock(engine, qp);
   int error = Usable(qp, "ibv_post_send") && MaySend(qp->state) ? 0 : EINVAL;
   if (qp->init.qp_type == IBV_QPT_XRC_RECV) error = EINVAL;
+  if (error == 0 && whole) error = CheckWhole(*qp, wr);
   if (error != 0) {
     SetBad(bad, wr);
     return error;
@@ -100,6 +113,12 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   }
   return error;
 }
+
+}  // namespace
+
+int PostSend(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) { return Post(qp, wr, bad, false); }
+
+int PostWhole(ibv_qp* qp, ibv_send_wr* wr) { return Post(qp, wr, nullptr, true); }
 
 int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   Qp* qp = Qp::From(handle);
