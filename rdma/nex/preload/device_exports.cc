@@ -118,7 +118,8 @@ ibv_context* NewContext(int command_fd) {
 }  // namespace
 
 NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
-  return nex::IsOurs(device) ? NewContext(-1) : NEX_REAL(ibv_open_device)(device);
+  if (!nex::IsOurs(device)) return NEX_REAL(ibv_open_device)(device);
+  return nex::kGuarded<NewContext>(-1);
 }
 
 NEX_EXPORT int ibv_close_device(ibv_context* context) {
@@ -222,10 +223,11 @@ NEX_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* at
 
 NEX_EXPORT ibv_context* ibv_import_device(int fd) {
   if (nex::Library::Get() == nullptr) return NEX_REAL(ibv_import_device)(fd);
-  if (nex::IsCommandFile(fd)) return NewContext(fd);
+  if (nex::IsCommandFile(fd)) return nex::kGuarded<NewContext>(fd);
   if (!nex::IsForeignCommandFile(fd)) return NEX_REAL(ibv_import_device)(fd);
-  nex::Complain("ibv_import_device: the device was opened by another process, and what that has "
-                "registered cannot be used from here");
+  nex::Complain(
+      "ibv_import_device: the device was opened by another process, and what that has "
+      "registered cannot be used from here");
   errno = EOPNOTSUPP;
   return nullptr;
 }

@@ -41,7 +41,8 @@ nex::Gid GidOf(const ibv_gid* raw) {
 
 NEX_EXPORT ibv_pd* ibv_alloc_pd(ibv_context* context) {
   NEX_NULL_POINTER(context);
-  return nex::IsOurs(context) ? nex::AllocPd(context) : NEX_REAL(ibv_alloc_pd)(context);
+  return nex::IsOurs(context) ? nex::kGuarded<nex::AllocPd>(context)
+                              : NEX_REAL(ibv_alloc_pd)(context);
 }
 
 NEX_EXPORT int ibv_dealloc_pd(ibv_pd* pd) {
@@ -52,22 +53,22 @@ NEX_EXPORT int ibv_dealloc_pd(ibv_pd* pd) {
 NEX_EXPORT ibv_mr* ibv_reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) {
   NEX_NULL_POINTER(pd);
   if (!Ours(pd)) return NEX_REAL(ibv_reg_mr)(pd, address, length, access);
-  return nex::RegMr(pd, address, length, reinterpret_cast<std::uintptr_t>(address),
-                    static_cast<unsigned>(access));
+  return nex::kGuarded<nex::RegMr>(pd, address, length, reinterpret_cast<std::uintptr_t>(address),
+                                   static_cast<unsigned>(access));
 }
 
 NEX_EXPORT ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* address, std::size_t length,
                                    std::uint64_t iova, int access) {
   NEX_NULL_POINTER(pd);
   if (!Ours(pd)) return NEX_REAL(ibv_reg_mr_iova)(pd, address, length, iova, access);
-  return nex::RegMr(pd, address, length, iova, static_cast<unsigned>(access));
+  return nex::kGuarded<nex::RegMr>(pd, address, length, iova, static_cast<unsigned>(access));
 }
 
 NEX_EXPORT ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* address, std::size_t length,
                                     std::uint64_t iova, unsigned access) {
   NEX_NULL_POINTER(pd);
   if (!Ours(pd)) return NEX_REAL(ibv_reg_mr_iova2)(pd, address, length, iova, access);
-  return nex::RegMr(pd, address, length, iova, access);
+  return nex::kGuarded<nex::RegMr>(pd, address, length, iova, access);
 }
 
 NEX_EXPORT ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length,
@@ -91,7 +92,7 @@ NEX_EXPORT int ibv_dereg_mr(ibv_mr* mr) {
 
 NEX_EXPORT ibv_comp_channel* ibv_create_comp_channel(ibv_context* context) {
   NEX_NULL_POINTER(context);
-  return nex::IsOurs(context) ? nex::CreateChannel(context)
+  return nex::IsOurs(context) ? nex::kGuarded<nex::CreateChannel>(context)
                               : NEX_REAL(ibv_create_comp_channel)(context);
 }
 
@@ -111,12 +112,13 @@ NEX_EXPORT ibv_cq* ibv_create_cq(ibv_context* context, int entries, void* cq_con
   attributes.cq_context = cq_context;
   attributes.channel = channel;
   attributes.comp_vector = static_cast<std::uint32_t>(vector);
-  return reinterpret_cast<ibv_cq*>(nex::CreateCqEx(context, &attributes));
+  return reinterpret_cast<ibv_cq*>(nex::kGuarded<nex::CreateCqEx>(context, &attributes));
 }
 
 NEX_EXPORT int ibv_resize_cq(ibv_cq* cq, int entries) {
   NEX_NULL_CODE(cq);
-  return Ours(cq) ? nex::ResizeCq(cq, entries) : NEX_REAL(ibv_resize_cq)(cq, entries);
+  return Ours(cq) ? nex::kGuarded<nex::ResizeCq>(cq, entries)
+                  : NEX_REAL(ibv_resize_cq)(cq, entries);
 }
 
 NEX_EXPORT int ibv_destroy_cq(ibv_cq* cq) {
@@ -168,13 +170,14 @@ NEX_EXPORT void ibv_ack_async_event(ibv_async_event* event) {
 NEX_EXPORT ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
   NEX_NULL_POINTER(pd);
   NEX_NULL_POINTER(attributes);
-  return Ours(pd) ? nex::CreateSrq(pd, attributes) : NEX_REAL(ibv_create_srq)(pd, attributes);
+  return Ours(pd) ? nex::kGuarded<nex::CreateSrq>(pd, attributes)
+                  : NEX_REAL(ibv_create_srq)(pd, attributes);
 }
 
 NEX_EXPORT int ibv_modify_srq(ibv_srq* srq, ibv_srq_attr* attributes, int mask) {
   NEX_NULL_CODE(srq);
   NEX_NULL_CODE(attributes);
-  return Ours(srq) ? nex::ModifySrq(srq, attributes, mask)
+  return Ours(srq) ? nex::kGuarded<nex::ModifySrq>(srq, attributes, mask)
                    : NEX_REAL(ibv_modify_srq)(srq, attributes, mask);
 }
 
@@ -192,7 +195,8 @@ NEX_EXPORT int ibv_destroy_srq(ibv_srq* srq) {
 NEX_EXPORT ibv_qp* ibv_create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
   NEX_NULL_POINTER(pd);
   NEX_NULL_POINTER(attributes);
-  return Ours(pd) ? nex::CreateQp(pd, attributes) : NEX_REAL(ibv_create_qp)(pd, attributes);
+  return Ours(pd) ? nex::kGuarded<nex::CreateQp>(pd, attributes)
+                  : NEX_REAL(ibv_create_qp)(pd, attributes);
 }
 
 NEX_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
@@ -204,7 +208,7 @@ NEX_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
 NEX_EXPORT int ibv_modify_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask) {
   NEX_NULL_CODE(qp);
   NEX_NULL_CODE(attributes);
-  return Ours(qp) ? nex::ModifyQp(qp, attributes, mask)
+  return Ours(qp) ? nex::kGuarded<nex::ModifyQp>(qp, attributes, mask)
                   : NEX_REAL(ibv_modify_qp)(qp, attributes, mask);
 }
 
@@ -239,7 +243,7 @@ NEX_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
 
 NEX_EXPORT ibv_pd* ibv_import_pd(ibv_context* context, std::uint32_t handle) {
   NEX_NULL_POINTER(context);
-  return nex::IsOurs(context) ? nex::ImportPd(context, handle)
+  return nex::IsOurs(context) ? nex::kGuarded<nex::ImportPd>(context, handle)
                               : NEX_REAL(ibv_import_pd)(context, handle);
 }
 
@@ -254,7 +258,7 @@ NEX_EXPORT void ibv_unimport_pd(ibv_pd* pd) {
 
 NEX_EXPORT ibv_mr* ibv_import_mr(ibv_pd* pd, std::uint32_t handle) {
   NEX_NULL_POINTER(pd);
-  return Ours(pd) ? nex::ImportMr(pd, handle) : NEX_REAL(ibv_import_mr)(pd, handle);
+  return Ours(pd) ? nex::kGuarded<nex::ImportMr>(pd, handle) : NEX_REAL(ibv_import_mr)(pd, handle);
 }
 
 NEX_EXPORT void ibv_unimport_mr(ibv_mr* mr) {
@@ -274,7 +278,8 @@ NEX_EXPORT ibv_dm* ibv_import_dm(ibv_context* context, std::uint32_t handle) {
 NEX_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attributes) {
   NEX_NULL_POINTER(pd);
   NEX_NULL_POINTER(attributes);
-  return Ours(pd) ? nex::CreateAh(pd, attributes) : NEX_REAL(ibv_create_ah)(pd, attributes);
+  return Ours(pd) ? nex::kGuarded<nex::CreateAh>(pd, attributes)
+                  : NEX_REAL(ibv_create_ah)(pd, attributes);
 }
 
 NEX_EXPORT int ibv_destroy_ah(ibv_ah* ah) {
@@ -301,7 +306,7 @@ NEX_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, s
   if (const int error = nex::InitAhFromWc(port, *wc, grh, &attributes); error != 0) {
     return Null(error);
   }
-  return nex::CreateAh(pd, &attributes);
+  return nex::kGuarded<nex::CreateAh>(pd, &attributes);
 }
 
 NEX_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {

@@ -2,6 +2,8 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
@@ -51,9 +53,10 @@ ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
       (attributes->channel != nullptr && !Usable(From(attributes->channel), "ibv_create_cq"))) {
     return nullptr;
   }
+  std::vector<CqEntry> ring(attributes->cqe);
   // Other threads may still look at the object, so it is not made anew.
   Cq* cq = Library::Get()->objects().completion_queues.Take();
-  cq->ring.assign(attributes->cqe, {});
+  cq->ring = std::move(ring);
   cq->head = cq->count = 0;
   cq->armed = cq->solicited_only = false;
   cq->overrun = false;

@@ -119,12 +119,12 @@ void FillContextOperations(verbs_context* v) {
   v->query_port = QueryPortEx;
   v->query_device_ex = QueryDeviceEx;
   v->query_rt_values = QueryClock;
-  v->create_cq_ex = CreateCqEx;
-  v->create_qp_ex = CreateQpEx;
-  v->alloc_parent_domain = AllocParentDomain;
-  v->create_srq_ex = CreateSrqEx;
+  v->create_cq_ex = kGuarded<CreateCqEx>;
+  v->create_qp_ex = kGuarded<CreateQpEx>;
+  v->alloc_parent_domain = kGuarded<AllocParentDomain>;
+  v->create_srq_ex = kGuarded<CreateSrqEx>;
   v->get_srq_num = GetSrqNumber;
-  v->open_xrcd = OpenXrcd;
+  v->open_xrcd = kGuarded<OpenXrcd>;
   v->close_xrcd = CloseXrcd;
   ibv_context_ops& ops = v->context.ops;
   ops.poll_cq = PollCq;
@@ -132,7 +132,7 @@ void FillContextOperations(verbs_context* v) {
   ops.post_send = PostSend;
   ops.post_recv = PostReceive;
   ops.post_srq_recv = PostSrqReceive;
-  ops.alloc_mw = AllocMw;
+  ops.alloc_mw = kGuarded<AllocMw>;
   ops.bind_mw = BindMw;
   ops.dealloc_mw = DeallocMw;
 }

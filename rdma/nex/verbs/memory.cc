@@ -88,13 +88,14 @@ ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first
   }
   if ((access & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
   GuardProgramMemory();
+  Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   Region* region = Library::Get()->regions().Add(From(pd)->domain, static_cast<std::byte*>(address),
                                                  first, length, access);
   if (region == nullptr) {
+    Library::Get()->objects().regions.Give(mr);
     errno = ENOMEM;
     return nullptr;
   }
-  Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   mr->region = region;
   mr->access = access;
   mr->first = first;
@@ -165,13 +166,14 @@ ibv_mw* AllocMw(ibv_pd* pd, ibv_mw_type type) {
     return nullptr;
   }
   if (!Usable(From(pd), "ibv_alloc_mw")) return nullptr;
+  Mw* mw = Renewed(Library::Get()->objects().windows.Take());
   std::uint32_t key = 0;
   Region* region = Library::Get()->regions().AddWindow(From(pd)->domain, &key);
   if (region == nullptr) {
+    Library::Get()->objects().windows.Give(mw);
     errno = ENOMEM;
     return nullptr;
   }
-  Mw* mw = Renewed(Library::Get()->objects().windows.Take());
   mw->region = region;
   mw->base.context = pd->context;
   mw->base.pd = pd;

@@ -1,15 +1,45 @@
 #ifndef RDMA_NEX_VERBS_OPERATIONS_H_
 #define RDMA_NEX_VERBS_OPERATIONS_H_
 
+#include <errno.h>
 #include <infiniband/verbs.h>
 
 #include <cstdint>
+#include <new>
+#include <type_traits>
 
 #include "rdma/nex/objects.h"
 
 // The verbs on nex0's own objects, behind the exported names (exports.cc) and the operation tables
 // of a context. Arguments are as the manual pages say; the values returned are those of the verbs.
 namespace oxmem::nex {
+
+// Runs a verb for a program that knows no exceptions: without memory it fails with ENOMEM.
+template <typename Verb>
+auto WithMemory(Verb verb) -> decltype(verb()) {
+  try {
+    return verb();
+  } catch (const std::bad_alloc&) {
+    errno = ENOMEM;
+  }
+  if constexpr (std::is_pointer_v<decltype(verb())>) {
+    return nullptr;
+  } else {
+    return ENOMEM;
+  }
+}
+
+template <auto kVerb>
+struct Guard;
+template <typename Result, typename... Arguments, Result (*kVerb)(Arguments...)>
+struct Guard<kVerb> {
+  static Result Call(Arguments... arguments) {
+    return WithMemory([&] { return kVerb(arguments...); });
+  }
+};
+// The same for a function below that makes or changes an object.
+template <auto kVerb>
+inline constexpr auto kGuarded = &Guard<kVerb>::Call;
 
 // Where a list of work requests stopped; programs that pass no place for it are not told.
 template <typename Request>

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "rdma/nex/datagram.h"
 #include "rdma/nex/debug.h"
@@ -105,6 +106,23 @@ void DetachQueues(Qp* qp) {
   }
 }
 
+// What a queue pair consists of; its lock is held.
+void DropParts(Qp* qp) {
+  qp->machine.reset();
+  qp->datagrams.reset();
+  qp->receives.reset();
+  qp->own_receives.reset();
+  qp->xrc.reset();
+}
+
+// An index that is given back, unless the queue pair could be made.
+struct Unmade {
+  void operator()(Qp* qp) const {
+    DropParts(qp);
+    Library::Get()->engine().ReleaseQp(qp);
+  }
+};
+
 // The queues of the object; its lock is held.
 void BuildQueues(Qp* qp, const Wanted& wanted, Library& library) {
   const ibv_qp_init_attr& init = qp->init;
@@ -153,6 +171,7 @@ ibv_qp* Make(const Wanted& wanted) {
     return nullptr;
   }
   const QpLock lock(library->engine(), qp);
+  std::unique_ptr<Qp, Unmade> unmade(qp);
   qp->base = {};
   qp->init = wanted.init;
   // Room for inline data costs address space only, so every queue pair has all of it.
@@ -180,6 +199,7 @@ ibv_qp* Make(const Wanted& wanted) {
   pthread_mutex_init(&handle->mutex, nullptr);
   pthread_cond_init(&handle->cond, nullptr);
   BuildQueues(qp, wanted, *library);
+  unmade.release();
   AttachQueues(qp);
   if (qp->srq != nullptr) qp->srq->users.fetch_add(1);
   if (qp->pd != nullptr) qp->pd->users.fetch_add(1);
@@ -272,11 +292,7 @@ int DestroyQp(ibv_qp* handle) {
     PurgeCompletions(qp->send_cq, handle->qp_num);
     PurgeCompletions(qp->recv_cq, handle->qp_num);
     DetachQueues(qp);
-    qp->machine.reset();
-    qp->datagrams.reset();
-    qp->receives.reset();
-    qp->own_receives.reset();
-    qp->xrc.reset();
+    DropParts(qp);
     if (qp->srq != nullptr) qp->srq->users.fetch_sub(1);
     if (qp->pd != nullptr) qp->pd->users.fetch_sub(1);
     if (qp->xrcd != nullptr) qp->xrcd->users.fetch_sub(1);

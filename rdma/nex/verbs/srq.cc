@@ -17,33 +17,39 @@ namespace {
 Srq* From(ibv_srq* srq) { return reinterpret_cast<Srq*>(srq); }
 Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
 
-Srq* MakeSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
+// Not alive yet, and counted nowhere.
+Srq* PrepareSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
   if (!Usable(From(pd), "ibv_create_srq")) return nullptr;
   if (attributes.max_wr == 0 || attributes.max_wr > static_cast<unsigned>(kMaxQueueDepth) ||
       attributes.max_sge > static_cast<unsigned>(kMaxSges)) {
     errno = EINVAL;
     return nullptr;
   }
-  Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
-  srq->queue = std::make_unique<ReceiveQueue>(
+  auto queue = std::make_unique<ReceiveQueue>(
       attributes.max_wr, static_cast<int>(attributes.max_sge), From(pd)->domain);
+  Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
+  srq->queue = std::move(queue);
   srq->base.context = pd->context;
   srq->base.srq_context = srq_context;
   srq->base.pd = pd;
   pthread_mutex_init(&srq->base.mutex, nullptr);
   pthread_cond_init(&srq->base.cond, nullptr);
-  From(pd)->users.fetch_add(1);
-  srq->alive = true;
   return srq;
+}
+
+ibv_srq* Finish(Srq* srq) {
+  From(srq->base.pd)->users.fetch_add(1);
+  srq->alive = true;
+  return &srq->base;
 }
 
 }  // namespace
 
 ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
-  Srq* srq = MakeSrq(pd, attributes->srq_context, attributes->attr);
+  Srq* srq = PrepareSrq(pd, attributes->srq_context, attributes->attr);
   if (srq == nullptr) return nullptr;
   attributes->attr.max_sge = static_cast<std::uint32_t>(srq->queue->max_sges());
-  return &srq->base;
+  return Finish(srq);
 }
 
 ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
@@ -61,14 +67,14 @@ ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
       !Usable(reinterpret_cast<Xrcd*>(attributes->xrcd), "ibv_create_srq_ex")) {
     return nullptr;
   }
-  Srq* srq = MakeSrq(attributes->pd, attributes->srq_context, attributes->attr);
+  Srq* srq = PrepareSrq(attributes->pd, attributes->srq_context, attributes->attr);
   if (srq == nullptr) return nullptr;
   srq->cq = reinterpret_cast<Cq*>(attributes->cq);
-  srq->cq->users.fetch_add(1);
   srq->xrcd = attributes->xrcd;
-  reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_add(1);
   Library::Get()->AddSharedQueue(srq);
-  return &srq->base;
+  srq->cq->users.fetch_add(1);
+  reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_add(1);
+  return Finish(srq);
 }
 
 int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
