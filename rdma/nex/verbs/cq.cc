@@ -36,6 +36,7 @@ void Acknowledge(pthread_mutex_t* mutex, pthread_cond_t* cond, std::uint32_t* co
 }  // namespace
 
 ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
+  if (IsNull(attributes, "ibv_create_cq_ex", "attributes")) return nullptr;
   const bool has_flags = (attributes->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) != 0;
   if (attributes->cqe == 0 || attributes->cqe > static_cast<std::uint32_t>(kMaxCqe) ||
       attributes->comp_vector >= static_cast<std::uint32_t>(context->num_comp_vectors)) {

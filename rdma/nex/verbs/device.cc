@@ -17,7 +17,7 @@ constexpr std::uint32_t kVendorId = 0x4e5801;
 constexpr const char* kFirmware = "1.0.0";
 
 int QueryPortEx(ibv_context*, std::uint8_t port, ibv_port_attr* out, std::size_t size) {
-  if (port != 1) return EINVAL;
+  if (IsNull(out, "ibv_query_port", "attributes") || port != 1) return EINVAL;
   ibv_port_attr attributes{};
   FillPortAttributes(*Library::Get(), &attributes);
   std::memset(out, 0, size);
@@ -27,6 +27,7 @@ int QueryPortEx(ibv_context*, std::uint8_t port, ibv_port_attr* out, std::size_t
 
 int QueryDeviceEx(ibv_context*, const ibv_query_device_ex_input* input,
                   ibv_device_attr_ex* attributes, std::size_t size) {
+  if (IsNull(attributes, "ibv_query_device_ex", "attributes")) return EINVAL;
   if (input != nullptr && input->comp_mask != 0) return EINVAL;
   if (size < sizeof attributes->orig_attr) return EINVAL;
   ibv_device_attr_ex full{};
@@ -41,6 +42,7 @@ int QueryDeviceEx(ibv_context*, const ibv_query_device_ex_input* input,
 }
 
 int QueryClock(ibv_context*, ibv_values_ex* values) {
+  if (IsNull(values, "ibv_query_rt_values_ex", "values")) return EINVAL;
   if ((values->comp_mask & ~IBV_VALUES_MASK_RAW_CLOCK) != 0) return EINVAL;
   // The clock of the completion timestamps.
   if (values->comp_mask != 0) clock_gettime(CLOCK_REALTIME, &values->raw_clock);

@@ -42,6 +42,7 @@ ibv_pd* AllocPd(ibv_context* context) {
 ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* attributes) {
   constexpr std::uint32_t kKnown =
       IBV_PARENT_DOMAIN_INIT_ATTR_ALLOCATORS | IBV_PARENT_DOMAIN_INIT_ATTR_PD_CONTEXT;
+  if (IsNull(attributes, "ibv_alloc_parent_domain", "attributes")) return nullptr;
   if (attributes->pd == nullptr || attributes->td != nullptr) {
     errno = attributes->pd == nullptr ? EINVAL : EOPNOTSUPP;
     return nullptr;

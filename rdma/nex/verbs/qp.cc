@@ -238,6 +238,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
       IBV_QP_EX_WITH_SEND_WITH_IMM | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
       IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW |
       IBV_QP_EX_WITH_SEND_WITH_INV;
+  if (IsNull(attributes, "ibv_create_qp_ex", "attributes")) return nullptr;
   const std::uint32_t mask = attributes->comp_mask;
   const bool has_operations = (mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
   const bool has_flags = (mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;

@@ -53,6 +53,7 @@ ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
 }
 
 ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
+  if (IsNull(attributes, "ibv_create_srq_ex", "attributes")) return nullptr;
   constexpr std::uint32_t kNeeded =
       IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
   if (attributes->comp_mask != kNeeded || attributes->srq_type != IBV_SRQT_XRC) {
@@ -116,6 +117,7 @@ int DestroySrq(ibv_srq* handle) {
 }
 
 int GetSrqNumber(ibv_srq* handle, std::uint32_t* number) {
+  if (IsNull(number, "ibv_get_srq_num", "number")) return EINVAL;
   if (!Usable(From(handle), "ibv_get_srq_num") || From(handle)->number == 0) return EINVAL;
   *number = From(handle)->number;
   return 0;
@@ -137,6 +139,7 @@ int PostSrqReceive(ibv_srq* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
 // processes have their own (docs/nex.md).
 ibv_xrcd* OpenXrcd(ibv_context* context, ibv_xrcd_init_attr* attributes) {
   if (!Usable(Context::From(context), "ibv_open_xrcd")) return nullptr;
+  if (IsNull(attributes, "ibv_open_xrcd", "attributes")) return nullptr;
   constexpr std::uint32_t kNeeded = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
   if (attributes->comp_mask != kNeeded || (attributes->oflags & ~(O_CREAT | O_EXCL)) != 0) {
     errno = EINVAL;
