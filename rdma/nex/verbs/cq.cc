@@ -54,6 +54,10 @@ ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
       (attributes->channel != nullptr && !Usable(From(attributes->channel), "ibv_create_cq"))) {
     return nullptr;
   }
+  if (attributes->channel != nullptr && !SameDevice(attributes->channel->context, context)) {
+    errno = EINVAL;
+    return nullptr;
+  }
   std::vector<CqEntry> ring(attributes->cqe);
   // Other threads may still look at the object, so it is not made anew.
   Cq* cq = Library::Get()->objects().completion_queues.Take();

@@ -9,21 +9,18 @@ namespace oxmem::nex {
 namespace {
 
 constexpr unsigned kRemoteWrites = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
-// Relaxed ordering and huge pages are hints that ask for nothing here.
-constexpr unsigned kKnownAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
-                                  IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
-                                  IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_HUGETLB |
-                                  IBV_ACCESS_RELAXED_ORDERING;
-constexpr unsigned kOptionalAccess = 0x3ff00000;
-
 Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
 Mr* From(ibv_mr* mr) { return reinterpret_cast<Mr*>(mr); }
 
 int CheckAccess(unsigned access) {
   if ((access & IBV_ACCESS_ON_DEMAND) != 0) return EOPNOTSUPP;
-  if ((access & ~(kKnownAccess | kOptionalAccess)) != 0) return EINVAL;
+  if ((access & ~kKnownAccess) != 0) return EINVAL;
   if ((access & kRemoteWrites) != 0 && (access & IBV_ACCESS_LOCAL_WRITE) == 0) return EINVAL;
   return 0;
+}
+
+bool IsRange(const void* address, std::size_t length) {
+  return length != 0 && reinterpret_cast<std::uintptr_t>(address) + length >= length;
 }
 
 }  // namespace
@@ -51,7 +48,7 @@ ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* att
       !Usable(From(attributes->pd), "ibv_alloc_parent_domain")) {
     return nullptr;
   }
-  if ((attributes->comp_mask & ~kKnown) != 0) {
+  if ((attributes->comp_mask & ~kKnown) != 0 || !SameDevice(attributes->pd->context, context)) {
     errno = EINVAL;
     return nullptr;
   }
@@ -82,7 +79,7 @@ int DeallocPd(ibv_pd* handle) {
 ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first, unsigned access) {
   if (!Usable(From(pd), "ibv_reg_mr")) return nullptr;
   int error = CheckAccess(access);
-  if (length == 0 || reinterpret_cast<std::uintptr_t>(address) + length < length) error = EINVAL;
+  if (!IsRange(address, length)) error = EINVAL;
   if (error != 0) {
     errno = error;
     return nullptr;
@@ -122,9 +119,11 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
   if (!Usable(mr, "ibv_rereg_mr") || mr->imported) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if (flags == 0 || (flags & ~kKnown) != 0) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
-  if (moves && (length == 0 || address == nullptr)) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  if (moves && (address == nullptr || !IsRange(address, length)))
+    return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 &&
-      (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr"))) {
+      (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr") ||
+       !SameDevice(pd->context, handle->context))) {
     return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   }
   const unsigned wanted =

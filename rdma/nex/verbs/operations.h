@@ -47,6 +47,18 @@ void SetBad(Request** bad, Request* request) {
   if (bad != nullptr) *bad = request;
 }
 
+// IBV_ACCESS_* of regions and queue pairs. Relaxed ordering and huge pages are hints that ask for
+// nothing here; the last are optional for every device.
+inline constexpr unsigned kKnownAccess =
+    IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_ON_DEMAND |
+    IBV_ACCESS_HUGETLB | IBV_ACCESS_RELAXED_ORDERING | 0x3ff00000;
+
+// Objects of one opening of the device belong together; it may have been imported since.
+inline bool SameDevice(ibv_context* a, ibv_context* b) {
+  return Context::From(a)->file == Context::From(b)->file;
+}
+
 // completion_queue.cc, verbs/cq.cc
 int PollCq(ibv_cq* cq, int max, ibv_wc* out);
 int RequestNotify(ibv_cq* cq, int solicited_only);

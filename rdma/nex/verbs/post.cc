@@ -9,12 +9,14 @@
 namespace oxmem::nex {
 namespace {
 
+std::uint32_t DomainOf(const ibv_pd* pd) { return reinterpret_cast<const Pd*>(pd)->domain; }
+
 // Fills what BIND_MW needs; an errno when the request makes no sense for this window.
 int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   auto* mw = reinterpret_cast<Mw*>(wr.bind_mw.mw);
   const ibv_mw_bind_info& info = wr.bind_mw.bind_info;
-  if (mw == nullptr || !Usable(mw, "ibv_post_send") || mw->base.pd != qp.base.qp_base.pd)
-    return EINVAL;
+  if (mw == nullptr || !Usable(mw, "ibv_post_send")) return EINVAL;
+  if (DomainOf(mw->base.pd) != qp.pd->domain) return EINVAL;
   if ((wr.bind_mw.rkey >> 8) != (mw->base.rkey >> 8)) return EINVAL;
   if (info.length != 0 && info.mr == nullptr) return EINVAL;
   if (info.mr != nullptr && !Usable(reinterpret_cast<Mr*>(info.mr), "ibv_post_send")) return EINVAL;
@@ -35,7 +37,7 @@ int CheckDatagram(const Qp& qp, const ibv_send_wr& wr) {
   if (qp.state == IBV_QPS_ERR || qp.state == IBV_QPS_SQE) return 0;  // it is flushed unseen
   const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
   if (ah == nullptr || !Usable(ah, "ibv_post_send")) return EINVAL;
-  return reinterpret_cast<const Pd*>(ah->base.pd)->domain == qp.pd->domain ? 0 : EINVAL;
+  return DomainOf(ah->base.pd) == qp.pd->domain ? 0 : EINVAL;
 }
 
 int PostOne(Qp* qp, const ibv_send_wr& wr, Instant now) {

@@ -43,6 +43,13 @@ int Check(const Wanted& wanted) {
       (init.srq == nullptr || Usable(From(init.srq), kVerb)) &&
       (wanted.xrcd == nullptr || Usable(reinterpret_cast<const Xrcd*>(wanted.xrcd), kVerb));
   if (!usable) return EINVAL;
+  // Not so an XRC domain: openings of the device share it.
+  const auto foreign = [&wanted](const auto* object) {
+    return object != nullptr && !SameDevice(object->context, wanted.context);
+  };
+  if (foreign(wanted.pd) || foreign(init.send_cq) || foreign(init.recv_cq) || foreign(init.srq)) {
+    return EINVAL;
+  }
   switch (init.qp_type) {
     case IBV_QPT_RC:
     case IBV_QPT_UC:

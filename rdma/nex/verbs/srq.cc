@@ -52,7 +52,7 @@ ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
   return Finish(srq);
 }
 
-ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
+ibv_srq* CreateSrqEx(ibv_context* context, ibv_srq_init_attr_ex* attributes) {
   if (IsNull(attributes, "ibv_create_srq_ex", "attributes")) return nullptr;
   constexpr std::uint32_t kNeeded =
       IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
@@ -66,6 +66,11 @@ ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
   }
   if (!Usable(reinterpret_cast<Cq*>(attributes->cq), "ibv_create_srq_ex") ||
       !Usable(reinterpret_cast<Xrcd*>(attributes->xrcd), "ibv_create_srq_ex")) {
+    return nullptr;
+  }
+  if (!SameDevice(attributes->cq->context, context) ||
+      !SameDevice(attributes->pd->context, context)) {
+    errno = EINVAL;
     return nullptr;
   }
   Srq* srq = PrepareSrq(attributes->pd, attributes->srq_context, attributes->attr);
@@ -82,11 +87,17 @@ int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
   if (!Usable(From(handle), "ibv_modify_srq")) return EINVAL;
   ReceiveQueue& queue = *From(handle)->queue;
   if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
-  if ((mask & IBV_SRQ_MAX_WR) != 0) {
+  const bool limits = (mask & IBV_SRQ_LIMIT) != 0;
+  const bool resizes = (mask & IBV_SRQ_MAX_WR) != 0;
+  // Both or nothing.
+  if (limits && attributes->srq_limit > (resizes ? attributes->max_wr : queue.depth())) {
+    return EINVAL;
+  }
+  if (resizes) {
     if (attributes->max_wr > static_cast<unsigned>(kMaxQueueDepth)) return EINVAL;
     if (const int error = queue.Resize(attributes->max_wr); error != 0) return error;
   }
-  if ((mask & IBV_SRQ_LIMIT) != 0 && !queue.SetLimit(attributes->srq_limit)) return EINVAL;
+  if (limits && !queue.SetLimit(attributes->srq_limit)) return EINVAL;
   return 0;
 }
 

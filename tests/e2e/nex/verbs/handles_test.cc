@@ -266,6 +266,49 @@ TEST_F(Handles, ARegionWithABoundWindowIsBusy) {
   EXPECT_EQ(0, ibv_dealloc_mw(mw));
 }
 
+TEST_F(Handles, ObjectsOfAnotherOpeningOfTheDeviceAreRefused) {
+  ibv_device** list = ibv_get_device_list(nullptr);
+  ibv_context* other = ibv_open_device(list[0]);
+  ibv_free_device_list(list);
+  ibv_pd* pd = ibv_alloc_pd(other);
+  ibv_comp_channel* channel = ibv_create_comp_channel(other);
+  ibv_cq* cq = ibv_create_cq(other, 4, nullptr, channel, 0);
+  ASSERT_NE(nullptr, cq);
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_cq(context_, 4, nullptr, channel, 0)));
+  ibv_qp_init_attr init{};
+  init.qp_type = IBV_QPT_RC;
+  init.cap = {1, 1, 1, 1, 0};
+  init.send_cq = cq_;
+  init.recv_cq = cq;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_qp(pd_, &init)));
+  init.recv_cq = cq_;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_qp(pd, &init)));
+  ibv_parent_domain_init_attr parent{};
+  parent.pd = pd;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_alloc_parent_domain(context_, &parent)));
+  EXPECT_EQ(IBV_REREG_MR_ERR_INPUT, ibv_rereg_mr(mr_, IBV_REREG_MR_CHANGE_PD, pd, nullptr, 0, 0));
+  EXPECT_EQ(0, ibv_destroy_cq(cq));
+  EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
+  EXPECT_EQ(0, ibv_dealloc_pd(pd));
+  EXPECT_EQ(0, ibv_close_device(other));
+}
+
+TEST_F(Handles, AChangeThatIsPartlyWrongChangesNothing) {
+  ibv_srq_init_attr wanted{nullptr, {8, 1, 0}};
+  ibv_srq* srq = ibv_create_srq(pd_, &wanted);
+  ibv_srq_attr change{16, 1, 17};
+  EXPECT_EQ(EINVAL, ibv_modify_srq(srq, &change, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT));
+  ibv_srq_attr now{};
+  ASSERT_EQ(0, ibv_query_srq(srq, &now));
+  EXPECT_EQ(8u, now.max_wr);
+  change.srq_limit = 12;
+  EXPECT_EQ(0, ibv_modify_srq(srq, &change, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT));
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+  EXPECT_EQ(IBV_REREG_MR_ERR_INPUT, ibv_rereg_mr(mr_, IBV_REREG_MR_CHANGE_TRANSLATION, nullptr,
+                                                 buffer_.data(), ~std::size_t{0} - 8, 0));
+  EXPECT_EQ(kBuffer, mr_->length);
+}
+
 // The background thread moves messages of queue pairs whose queues come and go.
 TEST_F(Handles, ObjectsComeAndGoUnderTheBackgroundThread) {
   for (int round = 0; round < 60; ++round) {
