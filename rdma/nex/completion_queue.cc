@@ -109,6 +109,7 @@ int PollCq(ibv_cq* handle, int max, ibv_wc* out) {
   Cq* cq = From(handle);
   if (!Usable(cq, "ibv_poll_cq")) return -1;
   if (max <= 0) return 0;
+  if (IsNull(out, "ibv_poll_cq", "wc")) return -1;
   for (int attempt = 0;; ++attempt) {
     int taken = 0;
     {

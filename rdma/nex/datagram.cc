@@ -71,11 +71,18 @@ void DatagramQp::Complete(const ibv_send_wr& wr, std::uint32_t length, ibv_wc_st
   completions_.push_back(done);
 }
 
-int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route,
-                     Packet* packet) {
-  packet->pieces.Release();
+int DatagramQp::Check(const ibv_send_wr& wr) const {
   if (wr.opcode != IBV_WR_SEND && wr.opcode != IBV_WR_SEND_WITH_IMM) return EINVAL;
   if (wr.num_sge < 0 || wr.num_sge > identity_.max_send_sges) return EINVAL;
+  if (wr.num_sge > 0 && wr.sg_list == nullptr) return EINVAL;
+  const Payload payload{.sges = wr.sg_list, .count = wr.num_sge};
+  const bool copied = (wr.send_flags & IBV_SEND_INLINE) != 0;
+  return copied && PayloadLength(payload) > identity_.max_inline ? EINVAL : 0;
+}
+
+void DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route,
+                      Packet* packet) {
+  packet->pieces.Release();
   const bool copied = (wr.send_flags & IBV_SEND_INLINE) != 0;
   Payload payload{.sges = wr.sg_list,
                   .count = wr.num_sge,
@@ -83,11 +90,10 @@ int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& r
                   .domain = identity_.domain,
                   .qpn = identity_.qpn};
   const std::uint64_t length = PayloadLength(payload);
-  if (copied && length > identity_.max_inline) return EINVAL;
   if (length > kMaxDatagramBytes) {
     Complete(wr, 0, IBV_WC_LOC_LEN_ERR);
     send_failed_ = true;
-    return 0;
+    return;
   }
   if (copied) {
     std::size_t at = 0;
@@ -115,9 +121,7 @@ int DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& r
     packet->pieces.Release();
     Complete(wr, 0, IBV_WC_LOC_PROT_ERR);
     send_failed_ = true;
-    return 0;
   }
-  return 0;
 }
 
 DatagramFate DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byte> bytes,

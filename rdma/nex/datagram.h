@@ -46,9 +46,11 @@ class DatagramQp {
     IoBatch pieces;  // header and payload; the caller releases it
   };
 
-  // Takes a request. 0 with the packet to send (none when packet->pieces.bytes is 0, because the
-  // request failed as a completion and the queue pair enters SQE), or the errno of ibv_post_send.
-  int Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route, Packet* packet);
+  // 0, or the errno of ibv_post_send for a request that cannot be taken.
+  int Check(const ibv_send_wr& wr) const;
+  // Takes a request that passed Check. 0 with the packet to send (none when packet->pieces.bytes is
+  // 0, because the request failed as a completion and the queue pair enters SQE).
+  void Post(const ibv_send_wr& wr, RegionTable& regions, const Route& route, Packet* packet);
   // Every packet is completed by one of these: it went out with so much payload, or the system
   // could not read the payload, as the program has given the memory back to it.
   void OnSent(const ibv_send_wr& wr, std::uint32_t length) { Complete(wr, length, IBV_WC_SUCCESS); }
@@ -60,7 +62,7 @@ class DatagramQp {
 
   // Packets that fit no receive, key or length are dropped, as on a wire.
   DatagramFate OnPacket(const DatagramHeader& header, std::span<const std::byte> payload,
-                std::uint32_t queue_key, RegionTable& regions, ReceiveSource& receives);
+                        std::uint32_t queue_key, RegionTable& regions, ReceiveSource& receives);
 
   std::vector<Completion>& completions() { return completions_; }
   bool TakeSendFailed() { return std::exchange(send_failed_, false); }

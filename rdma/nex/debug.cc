@@ -48,4 +48,10 @@ void ComplainOfHandle(const char* verb, const char* kind) {
   errno = EINVAL;
 }
 
+void ComplainOfNull(const char* verb, const char* what) {
+  if (*verb == '_') ++verb;  // programs call it by its name without
+  Complain((std::string(verb) + ": " + what + " is NULL").c_str());
+  errno = EINVAL;
+}
+
 }  // namespace oxmem::nex

@@ -14,6 +14,15 @@ void Complain(const char* what);
 // The same for a handle that stands for nothing; errno is EINVAL afterwards.
 void ComplainOfHandle(const char* verb, const char* kind);
 
+// The same for an argument that is not there.
+void ComplainOfNull(const char* verb, const char* what);
+inline bool IsNull(const void* argument, const char* verb, const char* what) {
+  if (argument != nullptr) [[likely]]
+    return false;
+  ComplainOfNull(verb, what);
+  return true;
+}
+
 }  // namespace oxmem::nex
 
 #define NEX_DEBUG(level, ...)                                \

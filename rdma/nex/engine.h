@@ -63,7 +63,7 @@ class Engine {
   void ChangeAccess(Qp* qp);  // the queue pair's access flags have changed
 
   // UD (engine_datagram.cc). With qp->mutex held:
-  int PostDatagram(Qp* qp, const ibv_send_wr& wr);
+  void PostDatagram(Qp* qp, const ibv_send_wr& wr);  // the request is one that can be posted
   void DeliverDatagrams(Qp* qp);
   // Joins the group on the primary address. 0 or an errno.
   int JoinGroup(Qp* qp, const Gid& group);
@@ -149,7 +149,7 @@ class Engine {
   std::mutex datagrams_mutex_;
   std::array<std::uint64_t, kDatagramFates> lost_{};  // by what became of them
   Instant report_lost_at_;
-  std::mutex groups_mutex_;             // guards the next two; may be taken under a qp->mutex
+  std::mutex groups_mutex_;  // guards the next two; may be taken under a qp->mutex
   std::map<Gid, std::vector<Qp*>> groups_;
   bool multicast_open_ = false;
   pthread_t thread_{};

@@ -57,15 +57,9 @@ bool Engine::ListenForDatagrams(const LocalAddress& address, std::uint32_t slot,
   return true;
 }
 
-int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
-  if (qp->state == IBV_QPS_ERR || qp->state == IBV_QPS_SQE) {
-    qp->datagrams->Flush(wr);
-    return 0;
-  }
-  const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
-  if (ah == nullptr || !Usable(ah, "ibv_post_send") || ah->base.pd != qp->handle()->pd)
-    return EINVAL;
-  const ibv_ah_attr& path = ah->attributes;
+void Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
+  if (qp->state == IBV_QPS_ERR || qp->state == IBV_QPS_SQE) return qp->datagrams->Flush(wr);
+  const ibv_ah_attr& path = reinterpret_cast<const Ah*>(wr.wr.ud.ah)->attributes;
   const std::size_t source = path.is_global != 0 ? path.grh.sgid_index : 0;
   DatagramQp::Route route;
   route.global = path.is_global != 0;
@@ -78,8 +72,8 @@ int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
     request.wr.ud.remote_qkey = qp->attributes.qkey;
   }
   DatagramQp::Packet packet;
-  const int error = qp->datagrams->Post(request, *regions_, route, &packet);
-  if (error != 0 || packet.pieces.bytes == 0) return error;
+  qp->datagrams->Post(request, *regions_, route, &packet);
+  if (packet.pieces.bytes == 0) return;
   const bool multicast = IsMulticast(route.destination);
   const std::uint32_t qpn = request.wr.ud.remote_qpn;
   const std::uint32_t port =
@@ -101,7 +95,6 @@ int Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
   } else {
     qp->datagrams->OnSent(request, length);
   }
-  return 0;
 }
 
 void Engine::DeliverDatagrams(Qp* qp) {
@@ -148,8 +141,7 @@ void Engine::ReportLost(std::size_t socket, DatagramFate fate) {
             " with a wrong key, %" PRIu64 " to no queue pair, %" PRIu64
             " malformed, %u in a full socket",
             of(DatagramFate::kNoReceive), of(DatagramFate::kWrongKey),
-            of(DatagramFate::kNoQueuePair), of(DatagramFate::kMalformed),
-            memory[SK_MEMINFO_DROPS]);
+            of(DatagramFate::kNoQueuePair), of(DatagramFate::kMalformed), memory[SK_MEMINFO_DROPS]);
 }
 
 DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHeader& header,
@@ -159,8 +151,8 @@ DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHead
   if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) {
     return DatagramFate::kNoQueuePair;
   }
-  const DatagramFate fate = qp->datagrams->OnPacket(header, payload, qp->attributes.qkey,
-                                                    *regions_, *qp->receives);
+  const DatagramFate fate =
+      qp->datagrams->OnPacket(header, payload, qp->attributes.qkey, *regions_, *qp->receives);
   DeliverDatagrams(qp);
   return fate;
 }

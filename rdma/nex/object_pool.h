@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <new>
 
 namespace oxmem::nex {
 
@@ -39,7 +40,11 @@ class ObjectPool {
   // `object` is not alive any more.
   void Give(Object* object) {
     const std::lock_guard lock(mutex_);
-    resting_.push_back(object);
+    try {
+      resting_.push_back(object);
+    } catch (const std::bad_alloc&) {
+      // It is not used again.
+    }
   }
 
   // Takes no lock, so it works in the child of a fork, where another thread may hold it for ever.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "rdma/nex/datagram.h"
@@ -202,11 +203,18 @@ struct Qp {
   // What happened to the stream (EPOLL*) that nobody has looked at yet. Whoever gives up `mutex`
   // looks here afterwards: see QpLock.
   std::atomic<std::uint32_t> signals{0};
-  // The ibv_wr_* builders.
+  // The ibv_wr_* builders. From start to complete or abort it is one thread's, which has the lock;
+  // taken before that of the queue pair.
   struct Builder {
-    std::vector<ibv_send_wr> works;
-    std::vector<std::vector<ibv_sge>> sges;
-    std::vector<std::vector<std::byte>> copies;
+    struct Request {
+      ibv_send_wr wr{};
+      std::vector<ibv_sge> sges;
+      std::vector<std::byte> copy;
+    };
+    std::mutex mutex;
+    std::atomic<std::thread::id> owner{};
+    std::vector<Request> requests;
+    Request refused;  // takes what is said of one that found no room
     int error = 0;
   };
   std::unique_ptr<Builder> builder;

@@ -4,24 +4,26 @@
 #include <sched.h>
 
 #include <bit>
+#include <utility>
 
 #include "transport/base/check.h"
 
 namespace oxmem::nex {
 namespace {
-constexpr std::uint32_t kErased = 0xffffffff;
 // The low byte of a key belongs to the consumer (memory windows of type 2), so it takes no part
 // in finding the slot.
-std::size_t Hash(std::uint32_t key) { return key >> 8; }
+std::uint32_t Tag(std::uint32_t key) { return key >> 8; }
+// More than ever needed: one of 16 keys is taken at most.
+constexpr int kTries = 1000;
 }  // namespace
 
 Region* FindRegion(const RegionStorage& storage, std::uint32_t key) {
   const std::size_t mask = 2 * storage.capacity - 1;
-  std::size_t i = Hash(key) & mask;
+  std::size_t i = Tag(key) & mask;
   for (std::size_t looked = 0; looked <= mask; ++looked, i = (i + 1) & mask) {
     const std::uint32_t entry = storage.index[i].load(std::memory_order_acquire);
     if (entry == 0) return nullptr;
-    if (entry == kErased || entry > storage.capacity) continue;
+    if (entry > storage.capacity) continue;
     auto* region = &storage.regions[entry - 1];
     if (region->key.load(std::memory_order_acquire) == key) return region;
   }
@@ -57,9 +59,20 @@ RegionTable::RegionTable(const RegionStorage& storage, std::function<std::uint32
   OXMEM_CHECK(std::has_single_bit(storage.capacity));
 }
 
+// An entry that moves is missed by whoever has passed its new place already and comes late to its
+// old one. So a miss counts only when nothing moved meanwhile.
+Region* RegionTable::Find(std::uint32_t key) const {
+  for (;;) {
+    const std::uint32_t moves = moves_.load(std::memory_order_acquire);
+    Region* region = FindRegion(storage_, key);
+    if (region != nullptr) return region;
+    if (moves % 2 == 0 && moves_.load(std::memory_order_acquire) == moves) return nullptr;
+  }
+}
+
 RegionTable::Pinned RegionTable::Pin(const RegionQuery& query) {
   if (query.key == 0) return {};
-  Region* region = FindRegion(storage_, query.key);
+  Region* region = Find(query.key);
   if (region == nullptr) return {};
   // The order of this pair and of the pair in Remove decides the race between them.
   region->pins.fetch_add(1, std::memory_order_seq_cst);
@@ -81,52 +94,58 @@ void RegionTable::WaitForPins(Region* region) {
 }
 
 std::uint32_t RegionTable::FreshKeyLocked() {
-  for (;;) {
+  for (int tried = 0; tried < kTries; ++tried) {
     const std::uint32_t key = random_();
-    if ((key >> 8) == 0 || (key >> 8) == 0xffffff) continue;
+    if (Tag(key) == 0 || Tag(key) == 0xffffff) continue;
     bool taken = false;
-    for (std::size_t i = Hash(key) & mask_; storage_.index[i].load() != 0 && !taken;
-         i = (i + 1) & mask_) {
-      const std::uint32_t entry = storage_.index[i].load();
-      taken = entry != kErased && (storage_.regions[entry - 1].key.load() >> 8) == (key >> 8);
+    std::size_t i = Tag(key) & mask_;
+    for (; storage_.index[i].load() != 0 && !taken; i = (i + 1) & mask_) {
+      taken = storage_.regions[storage_.index[i].load() - 1].tag == Tag(key);
     }
     if (!taken) return key;
   }
+  return 0;
 }
 
-void RegionTable::InsertLocked(std::uint32_t key, Region* region) {
+void RegionTable::InsertLocked(std::uint32_t tag, Region* region) {
+  region->tag = tag;
+  std::size_t i = tag & mask_;
+  while (storage_.index[i].load() != 0) i = (i + 1) & mask_;
   const auto slot = static_cast<std::uint32_t>(region - storage_.regions) + 1;
-  std::size_t i = Hash(key) & mask_;
-  while (storage_.index[i].load() != 0 && storage_.index[i].load() != kErased) i = (i + 1) & mask_;
   storage_.index[i].store(slot, std::memory_order_release);
 }
 
-void RegionTable::EraseLocked(std::uint32_t key) {
-  for (std::size_t i = Hash(key) & mask_; storage_.index[i].load() != 0; i = (i + 1) & mask_) {
+// What stands behind it moves up, so chains have no gaps and no more entries than there are
+// regions.
+void RegionTable::EraseLocked(const Region* region) {
+  const auto slot = static_cast<std::uint32_t>(region - storage_.regions) + 1;
+  std::size_t gap = region->tag & mask_;
+  while (storage_.index[gap].load() != slot) gap = (gap + 1) & mask_;
+  moves_.fetch_add(1);
+  for (std::size_t i = (gap + 1) & mask_; storage_.index[i].load() != 0; i = (i + 1) & mask_) {
     const std::uint32_t entry = storage_.index[i].load();
-    if (entry == kErased || (storage_.regions[entry - 1].key.load() != key)) continue;
-    // A grave is needed only in the middle of a chain.
-    storage_.index[i].store(storage_.index[(i + 1) & mask_].load() == 0 ? 0 : kErased,
-                            std::memory_order_release);
-    return;
+    const std::size_t home = storage_.regions[entry - 1].tag & mask_;
+    if (((i - home) & mask_) < ((i - gap) & mask_)) continue;  // no further than to its home
+    storage_.index[gap].store(entry, std::memory_order_release);
+    gap = i;
   }
+  storage_.index[gap].store(0, std::memory_order_release);
+  moves_.fetch_add(1);
 }
 
-Region* RegionTable::FreeSlotLocked() {
-  if (!free_.empty()) {
-    Region* region = free_.back();
-    free_.pop_back();
-    return region;
-  }
+Region* RegionTable::TakeSlotLocked() {
+  if (free_ != nullptr) return std::exchange(free_, free_->parent);
   return used_ < storage_.capacity ? &storage_.regions[used_++] : nullptr;
 }
+
+void RegionTable::GiveSlotLocked(Region* region) { region->parent = std::exchange(free_, region); }
 
 Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t first,
                          std::uint64_t length, std::uint32_t access) {
   const std::lock_guard lock(mutex_);
-  Region* region = FreeSlotLocked();
-  if (region == nullptr) return nullptr;
   const std::uint32_t key = FreshKeyLocked();
+  Region* region = key == 0 ? nullptr : TakeSlotLocked();
+  if (region == nullptr) return nullptr;
   region->domain = domain;
   region->access = access;
   region->window_qpn = 0;
@@ -136,17 +155,17 @@ Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t 
   region->first = first;
   region->length = length;
   region->key.store(key, std::memory_order_seq_cst);
-  InsertLocked(key, region);
+  InsertLocked(Tag(key), region);
   return region;
 }
 
 bool RegionTable::Remove(Region* region) {
   const std::lock_guard lock(mutex_);
   if (region->windows.load() != 0) return false;
-  EraseLocked(region->key.load());
+  EraseLocked(region);
   region->key.store(0, std::memory_order_seq_cst);
   WaitForPins(region);
-  free_.push_back(region);
+  GiveSlotLocked(region);
   return true;
 }
 
@@ -168,19 +187,18 @@ bool RegionTable::Change(Region* region, std::uint32_t domain, std::byte* memory
 
 Region* RegionTable::AddWindow(std::uint32_t domain, std::uint32_t* key) {
   const std::lock_guard lock(mutex_);
-  Region* window = FreeSlotLocked();
-  if (window == nullptr) return nullptr;
   *key = FreshKeyLocked();
+  Region* window = *key == 0 ? nullptr : TakeSlotLocked();
+  if (window == nullptr) return nullptr;
   window->domain = domain;
   window->is_window = true;
   window->parent = nullptr;
+  InsertLocked(Tag(*key), window);
   return window;
 }
 
 void RegionTable::UnbindLocked(Region* window) {
-  const std::uint32_t key = window->key.load();
-  if (key == 0) return;
-  EraseLocked(key);
+  if (window->key.load() == 0) return;
   window->key.store(0, std::memory_order_seq_cst);
   WaitForPins(window);
   window->parent->windows.fetch_sub(1);
@@ -190,11 +208,14 @@ void RegionTable::UnbindLocked(Region* window) {
 void RegionTable::RemoveWindow(Region* window) {
   const std::lock_guard lock(mutex_);
   UnbindLocked(window);
-  free_.push_back(window);
+  EraseLocked(window);
+  GiveSlotLocked(window);
 }
 
 bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key) {
   const std::lock_guard lock(mutex_);
+  // A window of type 2 has to be free, and is made so by invalidating it (o10-37.2.30).
+  if (binding.qpn != 0 && (window->key.load() != 0 || binding.length == 0)) return false;
   if (binding.length != 0) {
     const Region* parent = binding.parent;
     if (parent == nullptr || parent->key.load() == 0 || parent->domain != window->domain ||
@@ -220,13 +241,12 @@ bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::
   window->first = binding.zero_based ? 0 : binding.address;
   window->length = binding.length;
   window->key.store(key, std::memory_order_seq_cst);
-  InsertLocked(key, window);
   return true;
 }
 
 bool RegionTable::Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn) {
   const std::lock_guard lock(mutex_);
-  Region* window = key == 0 ? nullptr : FindRegion(storage_, key);
+  Region* window = key == 0 ? nullptr : Find(key);
   if (window == nullptr || !window->is_window || window->domain != domain) return false;
   if (window->window_qpn != qpn) return false;  // type 1 windows cannot be invalidated
   UnbindLocked(window);

@@ -8,7 +8,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 namespace oxmem::nex {
 
@@ -21,8 +20,9 @@ struct Region {
   std::uint32_t domain = 0;               // protection domain
   std::uint32_t access = 0;               // IBV_ACCESS_*
   std::uint32_t window_qpn = 0;           // a type 2 window serves only this queue pair
-  Region* parent = nullptr;               // of a window
+  Region* parent = nullptr;               // of a window; the next one, while it is in no use
   bool is_window = false;
+  std::uint32_t tag = 0;        // its key without the low byte, of a window also while unbound
   std::byte* memory = nullptr;  // of the first byte
   std::uint64_t first = 0;      // the address peers use for the first byte
   std::uint64_t length = 0;
@@ -48,15 +48,17 @@ struct RegionStorage {
   std::size_t capacity = 0;                     // a power of two
 };
 
-// The region with this key, or nullptr. Takes no lock, and ends whatever the storage holds.
+// The region with this key, or nullptr. Takes no lock, and ends whatever the storage holds. While
+// regions are removed it may miss one that is there: another process then asks the owner.
 Region* FindRegion(const RegionStorage& storage, std::uint32_t key);
 // Every check but that of the key itself, for a region that is pinned or visited.
 bool RegionAllows(const Region& region, const RegionQuery& query);
 
 // The memory of a process that queue pairs may touch: a table from random keys to regions.
-// Lookups take no lock. A successful Pin keeps the memory registered until Unpin; Remove waits
-// for pins, so memory is never touched after its deregistration returned. Pins are held only
-// around one system call or copy, never while waiting for a peer.
+// Lookups take no lock (a seqlock tells those that miss whether to look again). A successful Pin
+// keeps the memory registered until Unpin; Remove waits for pins, so memory is never touched after
+// its deregistration returned. Pins are held only around one system call or copy, never while
+// waiting for a peer.
 class RegionTable {
  public:
   // `random` gives 32 random bits a call; the capacity is rounded up to a power of two.
@@ -83,7 +85,7 @@ class RegionTable {
   bool Change(Region* region, std::uint32_t domain, std::byte* memory, std::uint64_t first,
               std::uint64_t length, std::uint32_t access);
 
-  // Windows own their slot for life and have a key only while bound.
+  // Windows own their slot and their place in the index for life and have a key only while bound.
   Region* AddWindow(std::uint32_t domain, std::uint32_t* key);
   void RemoveWindow(Region* window);
   struct WindowBinding {
@@ -94,16 +96,19 @@ class RegionTable {
     bool zero_based = false;
     std::uint32_t qpn = 0;  // 0: any
   };
-  // Unbinds first. A length of 0 leaves it unbound. `key` must be unused or the window's own.
+  // Unbinds first, but a window for one queue pair must be unbound. A length of 0 leaves it so.
+  // `key` is the window's own, but for the low byte.
   bool BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key);
   // Invalidates a window by key, as SEND_WITH_INV and LOCAL_INV do. False for anything else.
   bool Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn);
 
  private:
-  std::uint32_t FreshKeyLocked();
-  void InsertLocked(std::uint32_t key, Region* region);
-  void EraseLocked(std::uint32_t key);
-  Region* FreeSlotLocked();
+  Region* Find(std::uint32_t key) const;
+  std::uint32_t FreshKeyLocked();  // 0: none was found
+  void InsertLocked(std::uint32_t tag, Region* region);
+  void EraseLocked(const Region* region);
+  Region* TakeSlotLocked();
+  void GiveSlotLocked(Region* region);
   void UnbindLocked(Region* window);
   void WaitForPins(Region* region);
 
@@ -118,8 +123,9 @@ class RegionTable {
   const std::unique_ptr<std::atomic<std::uint32_t>[], Free> own_index_;
   const RegionStorage storage_;
   const std::size_t mask_;
+  std::atomic<std::uint32_t> moves_{0};  // of entries in the index; odd while they move
   std::size_t used_ = 0;
-  std::vector<Region*> free_;
+  Region* free_ = nullptr;
 };
 
 }  // namespace oxmem::nex

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rdma/nex/library.h"
+#include "rdma/nex/preload/arguments.h"
 #include "rdma/nex/preload/real.h"
 #include "rdma/nex/verbs/device.h"
 #include "rdma/nex/verbs/operations.h"
@@ -68,15 +69,18 @@ NEX_EXPORT void ibv_free_device_list(ibv_device** list) {
 }
 
 NEX_EXPORT const char* ibv_get_device_name(ibv_device* device) {
-  return device == nullptr ? nullptr : device->name;
+  NEX_REFUSE_NULL(device, nullptr);
+  return device->name;
 }
 
 NEX_EXPORT __be64 ibv_get_device_guid(ibv_device* device) {
+  NEX_REFUSE_NULL(device, 0);
   if (!nex::IsOurs(device)) return NEX_REAL(ibv_get_device_guid)(device);
   return nex::NodeGuid(*nex::Library::Get());
 }
 
 NEX_EXPORT int ibv_get_device_index(ibv_device* device) {
+  NEX_REFUSE_NULL(device, -1);
   return nex::IsOurs(device) ? nex::kDeviceIndex : NEX_REAL(ibv_get_device_index)(device);
 }
 
@@ -118,10 +122,13 @@ ibv_context* NewContext(int command_fd) {
 }  // namespace
 
 NEX_EXPORT ibv_context* ibv_open_device(ibv_device* device) {
-  return nex::IsOurs(device) ? NewContext(-1) : NEX_REAL(ibv_open_device)(device);
+  NEX_REFUSE_NULL(device, nullptr);
+  if (!nex::IsOurs(device)) return NEX_REAL(ibv_open_device)(device);
+  return nex::kGuarded<NewContext>(-1);
 }
 
 NEX_EXPORT int ibv_close_device(ibv_context* context) {
+  NEX_REFUSE_NULL(context, EINVAL);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_close_device)(context);
   nex::Context* own = nex::Context::From(context);
   if (own->inherited.exchange(false)) return 0;  // what it had is the parent's
@@ -136,11 +143,15 @@ NEX_EXPORT int ibv_close_device(ibv_context* context) {
 }
 
 NEX_EXPORT int ibv_get_async_event(ibv_context* context, ibv_async_event* event) {
+  NEX_REFUSE_NULL(context, -1);
+  NEX_REFUSE_NULL(event, -1);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_get_async_event)(context, event);
   return nex::GetAsyncEvent(context, event);
 }
 
 NEX_EXPORT int ibv_query_device(ibv_context* context, ibv_device_attr* attributes) {
+  NEX_REFUSE_NULL(context, EINVAL);
+  NEX_REFUSE_NULL(attributes, EINVAL);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_query_device)(context, attributes);
   nex::FillDeviceAttributes(*nex::Library::Get(), attributes);
   return 0;
@@ -148,6 +159,8 @@ NEX_EXPORT int ibv_query_device(ibv_context* context, ibv_device_attr* attribute
 
 NEX_EXPORT int ibv_query_port(ibv_context* context, std::uint8_t port,
                               _compat_ibv_port_attr* attributes) {
+  NEX_REFUSE_NULL(context, EINVAL);
+  NEX_REFUSE_NULL(attributes, EINVAL);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_query_port)(context, port, attributes);
   if (port != 1) return EINVAL;
   ibv_port_attr full;
@@ -158,6 +171,8 @@ NEX_EXPORT int ibv_query_port(ibv_context* context, std::uint8_t port,
 }
 
 NEX_EXPORT int ibv_query_gid(ibv_context* context, std::uint8_t port, int index, ibv_gid* gid) {
+  NEX_REFUSE_NULL(context, -1);
+  NEX_REFUSE_NULL(gid, -1);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_query_gid)(context, port, index, gid);
   if (port != 1 || index < 0 || static_cast<std::size_t>(index) >= GidCount()) return Fail(EINVAL);
   FillGid(static_cast<std::size_t>(index), gid);
@@ -168,6 +183,8 @@ NEX_EXPORT int ibv_query_gid(ibv_context* context, std::uint8_t port, int index,
 extern "C" int ibv_query_gid_type(ibv_context*, std::uint8_t, unsigned, int*);
 NEX_EXPORT int ibv_query_gid_type(ibv_context* context, std::uint8_t port, unsigned index,
                                   int* type) {
+  NEX_REFUSE_NULL(context, -1);
+  NEX_REFUSE_NULL(type, -1);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_query_gid_type)(context, port, index, type);
   if (port != 1 || index >= GidCount()) return Fail(EINVAL);
   *type = 1;  // RoCE v2
@@ -176,6 +193,8 @@ NEX_EXPORT int ibv_query_gid_type(ibv_context* context, std::uint8_t port, unsig
 
 NEX_EXPORT int _ibv_query_gid_ex(ibv_context* context, std::uint32_t port, std::uint32_t index,
                                  ibv_gid_entry* entry, std::uint32_t flags, std::size_t size) {
+  NEX_REFUSE_NULL(context, EINVAL);
+  NEX_REFUSE_NULL(entry, EINVAL);
   if (!nex::IsOurs(context)) {
     return NEX_REAL(_ibv_query_gid_ex)(context, port, index, entry, flags, size);
   }
@@ -188,6 +207,8 @@ NEX_EXPORT int _ibv_query_gid_ex(ibv_context* context, std::uint32_t port, std::
 
 NEX_EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries,
                                         std::size_t max, std::uint32_t flags, std::size_t size) {
+  NEX_REFUSE_NULL(context, -EINVAL);
+  NEX_REFUSE_NULL(entries, -EINVAL);
   if (!nex::IsOurs(context)) {
     return NEX_REAL(_ibv_query_gid_table)(context, entries, max, flags, size);
   }
@@ -201,6 +222,8 @@ NEX_EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* ent
 }
 
 NEX_EXPORT int ibv_query_pkey(ibv_context* context, std::uint8_t port, int index, __be16* key) {
+  NEX_REFUSE_NULL(context, -1);
+  NEX_REFUSE_NULL(key, -1);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_query_pkey)(context, port, index, key);
   if (port != 1 || index != 0) return Fail(EINVAL);
   *key = 0xffff;
@@ -208,12 +231,14 @@ NEX_EXPORT int ibv_query_pkey(ibv_context* context, std::uint8_t port, int index
 }
 
 NEX_EXPORT int ibv_get_pkey_index(ibv_context* context, std::uint8_t port, __be16 key) {
+  NEX_REFUSE_NULL(context, -1);
   if (!nex::IsOurs(context)) return NEX_REAL(ibv_get_pkey_index)(context, port, key);
   return port == 1 && key == 0xffff ? 0 : Fail(EINVAL);
 }
 
 NEX_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* attributes,
                                            std::uint8_t* mac, std::uint16_t* vlan) {
+  NEX_REFUSE_NULL(context, -1);
   if (!nex::IsOurs(context)) {
     return NEX_REAL(ibv_resolve_eth_l2_from_gid)(context, attributes, mac, vlan);
   }
@@ -222,10 +247,11 @@ NEX_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* at
 
 NEX_EXPORT ibv_context* ibv_import_device(int fd) {
   if (nex::Library::Get() == nullptr) return NEX_REAL(ibv_import_device)(fd);
-  if (nex::IsCommandFile(fd)) return NewContext(fd);
+  if (nex::IsCommandFile(fd)) return nex::kGuarded<NewContext>(fd);
   if (!nex::IsForeignCommandFile(fd)) return NEX_REAL(ibv_import_device)(fd);
-  nex::Complain("ibv_import_device: the device was opened by another process, and what that has "
-                "registered cannot be used from here");
+  nex::Complain(
+      "ibv_import_device: the device was opened by another process, and what that has "
+      "registered cannot be used from here");
   errno = EOPNOTSUPP;
   return nullptr;
 }

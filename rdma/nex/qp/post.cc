@@ -19,13 +19,13 @@ bool OpcodeFits(ibv_wr_opcode opcode, bool reliable) {
     case IBV_WR_RDMA_WRITE_WITH_IMM:
     case IBV_WR_SEND:
     case IBV_WR_SEND_WITH_IMM:
+    case IBV_WR_SEND_WITH_INV:
     case IBV_WR_LOCAL_INV:
     case IBV_WR_BIND_MW:
       return true;
     case IBV_WR_RDMA_READ:
     case IBV_WR_ATOMIC_CMP_AND_SWP:
     case IBV_WR_ATOMIC_FETCH_AND_ADD:
-    case IBV_WR_SEND_WITH_INV:
       return reliable;
     default:
       return false;
@@ -45,6 +45,9 @@ bool IsAtomic(ibv_wr_opcode opcode) {
 
 int Requester::Check(const ibv_send_wr& wr) const {
   if (!OpcodeFits(wr.opcode, identity_.reliable)) return EINVAL;
+  // The program has said max_rd_atomic 0: that it wants none of these outstanding.
+  const bool answered = wr.opcode == IBV_WR_RDMA_READ || IsAtomic(wr.opcode);
+  if (answered && limits_.max_reads == 0) return EINVAL;
   if (wr.num_sge < 0 || wr.num_sge > identity_.max_send_sges) return EINVAL;
   if (wr.num_sge > 0 && wr.sg_list == nullptr) return EINVAL;
   std::uint64_t length = 0;
@@ -52,7 +55,7 @@ int Requester::Check(const ibv_send_wr& wr) const {
   if (length > kMaxMessageBytes) return EINVAL;
   if ((wr.send_flags & IBV_SEND_INLINE) != 0) {
     if (length > identity_.max_inline) return EINVAL;
-    if (wr.opcode == IBV_WR_RDMA_READ || IsAtomic(wr.opcode)) return EINVAL;
+    if (answered) return EINVAL;
   }
   return ring_.full() ? ENOMEM : 0;
 }

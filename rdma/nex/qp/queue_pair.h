@@ -42,6 +42,7 @@ class QueuePair {
     return attached_ && sending_ && !failed_ && identity_.type == IBV_QPT_RC && requester_.idle();
   }
   int Check(const ibv_send_wr& wr) const { return requester_.Check(wr); }
+  std::uint32_t room() const { return requester_.room(); }  // for so many requests
   void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length) {
     requester_.CompleteDirect(wr, length);
   }

@@ -75,6 +75,7 @@ class Requester {
   void Reset();
   bool failed() const { return failed_; }
   bool idle() const { return ring_.empty(); }
+  std::uint32_t room() const { return ring_.room(); }
   bool sent_all() const { return cursor_ == ring_.tail(); }
   void CompleteUnreliable();  // the peer is gone and nobody will know
 

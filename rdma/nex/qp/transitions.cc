@@ -51,10 +51,12 @@ Attributes WithinSqd(ibv_qp_type type) {
   if (IsUd(type)) return {true, 0, IBV_QP_PKEY_INDEX | IBV_QP_QKEY};
   int optional =
       IBV_QP_AV | IBV_QP_ALT_PATH | IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX | IBV_QP_PATH_MIG_STATE;
-  if (type != IBV_QPT_UC) {
-    optional |= IBV_QP_PORT | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  if (type == IBV_QPT_UC) return {true, 0, optional};
+  optional |= IBV_QP_PORT | IBV_QP_TIMEOUT;
+  if (type != IBV_QPT_XRC_RECV) {
+    optional |= IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
   }
+  if (type != IBV_QPT_XRC_SEND) optional |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
   return {true, 0, optional};
 }
 
@@ -68,8 +70,10 @@ Attributes Find(ibv_qp_type type, ibv_qp_state from, ibv_qp_state to) {
   if (from == IBV_QPS_RTS && to == IBV_QPS_SQD) return {true, 0, IBV_QP_EN_SQD_ASYNC_NOTIFY};
   if (from == IBV_QPS_SQD && to == IBV_QPS_RTS) return {true, 0, OptionalInRts(type)};
   if (from == IBV_QPS_SQD && to == IBV_QPS_SQD) return WithinSqd(type);
-  const bool has_sqe = IsUd(type) || type == IBV_QPT_UC;
-  if (from == IBV_QPS_SQE && to == IBV_QPS_RTS && has_sqe) return {true, 0, OptionalInRts(type)};
+  if (from == IBV_QPS_SQE && to == IBV_QPS_RTS && IsUd(type)) return {true, 0, IBV_QP_QKEY};
+  if (from == IBV_QPS_SQE && to == IBV_QPS_RTS && type == IBV_QPT_UC) {
+    return {true, 0, IBV_QP_ACCESS_FLAGS};
+  }
   return {};
 }
 

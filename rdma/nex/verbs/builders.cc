@@ -1,8 +1,11 @@
 // The ibv_wr_* builders: requests are collected between start and complete and then posted as one
-// list. A wrong call is remembered and reported by complete, as the manual says.
+// list, all of it or nothing. A wrong call is remembered and reported by complete, as the manual
+// says.
 #include <errno.h>
 
 #include <cstring>
+#include <new>
+#include <utility>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
@@ -12,67 +15,115 @@ namespace {
 
 Qp::Builder& Of(ibv_qp_ex* handle) { return *reinterpret_cast<Qp*>(handle)->builder; }
 
-ibv_send_wr& Add(ibv_qp_ex* handle, ibv_wr_opcode opcode) {
-  Qp::Builder& builder = Of(handle);
-  ibv_send_wr wr{};
-  wr.wr_id = handle->wr_id;
-  wr.send_flags = handle->wr_flags;
-  wr.opcode = opcode;
-  builder.works.push_back(wr);
-  builder.sges.emplace_back();
-  builder.copies.emplace_back();
-  return builder.works.back();
+bool IsMine(const Qp::Builder& builder) {
+  return builder.owner.load(std::memory_order_relaxed) == std::this_thread::get_id();
 }
 
-ibv_send_wr* Last(ibv_qp_ex* handle) {
-  Qp::Builder& builder = Of(handle);
-  if (builder.works.empty()) {
-    builder.error = EINVAL;
-    return nullptr;
+// What finds no memory fails the whole list.
+template <typename Fill>
+void Collect(Qp::Builder& builder, Fill fill) {
+  try {
+    fill();
+  } catch (const std::bad_alloc&) {
+    builder.error = ENOMEM;
   }
-  return &builder.works.back();
+}
+
+ibv_send_wr& Add(ibv_qp_ex* handle, ibv_wr_opcode opcode) {
+  Qp::Builder& builder = Of(handle);
+  Qp::Builder::Request* request = &builder.refused;
+  Collect(builder, [&] { request = &builder.requests.emplace_back(); });
+  request->wr = {};
+  request->wr.wr_id = handle->wr_id;
+  request->wr.send_flags = handle->wr_flags;
+  request->wr.opcode = opcode;
+  return request->wr;
+}
+
+Qp::Builder::Request* Last(ibv_qp_ex* handle) {
+  Qp::Builder& builder = Of(handle);
+  if (!builder.requests.empty()) return &builder.requests.back();
+  builder.error = EINVAL;
+  return nullptr;
+}
+
+void Clear(Qp::Builder& builder) {
+  builder.requests.clear();
+  builder.error = 0;
 }
 
 void Start(ibv_qp_ex* handle) {
   Qp::Builder& builder = Of(handle);
-  builder.works.clear();
-  builder.sges.clear();
-  builder.copies.clear();
-  builder.error = 0;
+  // Whoever starts twice begins anew.
+  if (!IsMine(builder)) {
+    builder.mutex.lock();
+    builder.owner.store(std::this_thread::get_id(), std::memory_order_relaxed);
+  }
+  Clear(builder);
+}
+
+void Leave(Qp::Builder& builder) {
+  builder.owner.store(std::thread::id(), std::memory_order_relaxed);
+  builder.mutex.unlock();
+}
+
+void Abort(ibv_qp_ex* handle) {
+  Qp::Builder& builder = Of(handle);
+  if (!IsMine(builder)) return;
+  Clear(builder);
+  Leave(builder);
+}
+
+int PostCollected(ibv_qp_ex* handle) {
+  Qp::Builder& builder = Of(handle);
+  if (builder.error != 0) return builder.error;
+  if (builder.requests.empty()) return 0;
+  ibv_send_wr* next = nullptr;
+  for (auto i = builder.requests.rbegin(); i != builder.requests.rend(); ++i) {
+    if ((i->wr.send_flags & IBV_SEND_INLINE) != 0) {
+      const auto address = reinterpret_cast<std::uintptr_t>(i->copy.data());
+      i->sges.assign(1, {address, static_cast<std::uint32_t>(i->copy.size()), 0});
+    }
+    i->wr.sg_list = i->sges.data();
+    i->wr.num_sge = static_cast<int>(i->sges.size());
+    i->wr.next = std::exchange(next, &i->wr);
+  }
+  return PostWhole(&handle->qp_base, next);
 }
 
 int Complete(ibv_qp_ex* handle) {
   Qp::Builder& builder = Of(handle);
-  if (builder.error != 0) return builder.error;
-  if (builder.works.empty()) return 0;
-  for (std::size_t i = 0; i < builder.works.size(); ++i) {
-    ibv_send_wr& wr = builder.works[i];
-    if ((wr.send_flags & IBV_SEND_INLINE) != 0) {
-      const auto address = reinterpret_cast<std::uintptr_t>(builder.copies[i].data());
-      builder.sges[i] = {{address, static_cast<std::uint32_t>(builder.copies[i].size()), 0}};
-    }
-    wr.sg_list = builder.sges[i].data();
-    wr.num_sge = static_cast<int>(builder.sges[i].size());
-    wr.next = i + 1 < builder.works.size() ? &builder.works[i + 1] : nullptr;
-  }
-  ibv_send_wr* bad = nullptr;
-  return PostSend(&handle->qp_base, builder.works.data(), &bad);
+  if (!IsMine(builder)) return EINVAL;
+  int error = ENOMEM;
+  Collect(builder, [&] { error = PostCollected(handle); });
+  Leave(builder);
+  return error;
 }
 
 void SetInlineList(ibv_qp_ex* handle, std::size_t count, const ibv_data_buf* list) {
-  ibv_send_wr* wr = Last(handle);
-  if (wr == nullptr) return;
-  std::vector<std::byte>& copy = Of(handle).copies.back();
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto* from = static_cast<const std::byte*>(list[i].addr);
-    copy.insert(copy.end(), from, from + list[i].length);
-  }
-  if (copy.size() > kMaxInlineBytes) Of(handle).error = EINVAL;
-  wr->send_flags |= IBV_SEND_INLINE;
+  Qp::Builder::Request* request = Last(handle);
+  if (request == nullptr) return;
+  request->wr.send_flags |= IBV_SEND_INLINE;
+  Collect(Of(handle), [&] {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (list[i].length > kMaxInlineBytes - request->copy.size()) {
+        Of(handle).error = EINVAL;
+        return;
+      }
+      const auto* from = static_cast<const std::byte*>(list[i].addr);
+      request->copy.insert(request->copy.end(), from, from + list[i].length);
+    }
+  });
 }
 
 void SetSgeList(ibv_qp_ex* handle, std::size_t count, const ibv_sge* list) {
-  if (Last(handle) != nullptr) Of(handle).sges.back().assign(list, list + count);
+  Qp::Builder::Request* request = Last(handle);
+  if (request == nullptr) return;
+  if (count > static_cast<std::size_t>(kMaxSges)) {
+    Of(handle).error = EINVAL;
+    return;
+  }
+  Collect(Of(handle), [&] { request->sges.assign(list, list + count); });
 }
 
 void FillOperations(ibv_qp_ex* base) {
@@ -118,12 +169,12 @@ void FillBuilders(Qp* qp) {
   FillOperations(base);
   base->wr_start = Start;
   base->wr_complete = Complete;
-  base->wr_abort = Start;
+  base->wr_abort = Abort;
   base->wr_set_ud_addr = [](ibv_qp_ex* q, ibv_ah* ah, std::uint32_t qpn, std::uint32_t qkey) {
-    if (ibv_send_wr* wr = Last(q); wr != nullptr) wr->wr.ud = {ah, qpn, qkey};
+    if (auto* last = Last(q); last != nullptr) last->wr.wr.ud = {ah, qpn, qkey};
   };
   base->wr_set_xrc_srqn = [](ibv_qp_ex* q, std::uint32_t number) {
-    if (ibv_send_wr* wr = Last(q); wr != nullptr) wr->qp_type.xrc.remote_srqn = number;
+    if (auto* last = Last(q); last != nullptr) last->wr.qp_type.xrc.remote_srqn = number;
   };
   base->wr_set_sge = [](ibv_qp_ex* q, std::uint32_t key, std::uint64_t address,
                         std::uint32_t length) {

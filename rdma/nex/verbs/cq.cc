@@ -2,6 +2,8 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
@@ -34,6 +36,7 @@ void Acknowledge(pthread_mutex_t* mutex, pthread_cond_t* cond, std::uint32_t* co
 }  // namespace
 
 ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
+  if (IsNull(attributes, "ibv_create_cq_ex", "attributes")) return nullptr;
   const bool has_flags = (attributes->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) != 0;
   if (attributes->cqe == 0 || attributes->cqe > static_cast<std::uint32_t>(kMaxCqe) ||
       attributes->comp_vector >= static_cast<std::uint32_t>(context->num_comp_vectors)) {
@@ -51,9 +54,14 @@ ibv_cq_ex* CreateCqEx(ibv_context* context, ibv_cq_init_attr_ex* attributes) {
       (attributes->channel != nullptr && !Usable(From(attributes->channel), "ibv_create_cq"))) {
     return nullptr;
   }
+  if (attributes->channel != nullptr && !SameDevice(attributes->channel->context, context)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  std::vector<CqEntry> ring(attributes->cqe);
   // Other threads may still look at the object, so it is not made anew.
   Cq* cq = Library::Get()->objects().completion_queues.Take();
-  cq->ring.assign(attributes->cqe, {});
+  cq->ring = std::move(ring);
   cq->head = cq->count = 0;
   cq->armed = cq->solicited_only = false;
   cq->overrun = false;

@@ -17,7 +17,7 @@ constexpr std::uint32_t kVendorId = 0x4e5801;
 constexpr const char* kFirmware = "1.0.0";
 
 int QueryPortEx(ibv_context*, std::uint8_t port, ibv_port_attr* out, std::size_t size) {
-  if (port != 1) return EINVAL;
+  if (IsNull(out, "ibv_query_port", "attributes") || port != 1) return EINVAL;
   ibv_port_attr attributes{};
   FillPortAttributes(*Library::Get(), &attributes);
   std::memset(out, 0, size);
@@ -27,6 +27,7 @@ int QueryPortEx(ibv_context*, std::uint8_t port, ibv_port_attr* out, std::size_t
 
 int QueryDeviceEx(ibv_context*, const ibv_query_device_ex_input* input,
                   ibv_device_attr_ex* attributes, std::size_t size) {
+  if (IsNull(attributes, "ibv_query_device_ex", "attributes")) return EINVAL;
   if (input != nullptr && input->comp_mask != 0) return EINVAL;
   if (size < sizeof attributes->orig_attr) return EINVAL;
   ibv_device_attr_ex full{};
@@ -41,6 +42,7 @@ int QueryDeviceEx(ibv_context*, const ibv_query_device_ex_input* input,
 }
 
 int QueryClock(ibv_context*, ibv_values_ex* values) {
+  if (IsNull(values, "ibv_query_rt_values_ex", "values")) return EINVAL;
   if ((values->comp_mask & ~IBV_VALUES_MASK_RAW_CLOCK) != 0) return EINVAL;
   // The clock of the completion timestamps.
   if (values->comp_mask != 0) clock_gettime(CLOCK_REALTIME, &values->raw_clock);
@@ -119,12 +121,12 @@ void FillContextOperations(verbs_context* v) {
   v->query_port = QueryPortEx;
   v->query_device_ex = QueryDeviceEx;
   v->query_rt_values = QueryClock;
-  v->create_cq_ex = CreateCqEx;
-  v->create_qp_ex = CreateQpEx;
-  v->alloc_parent_domain = AllocParentDomain;
-  v->create_srq_ex = CreateSrqEx;
+  v->create_cq_ex = kGuarded<CreateCqEx>;
+  v->create_qp_ex = kGuarded<CreateQpEx>;
+  v->alloc_parent_domain = kGuarded<AllocParentDomain>;
+  v->create_srq_ex = kGuarded<CreateSrqEx>;
   v->get_srq_num = GetSrqNumber;
-  v->open_xrcd = OpenXrcd;
+  v->open_xrcd = kGuarded<OpenXrcd>;
   v->close_xrcd = CloseXrcd;
   ibv_context_ops& ops = v->context.ops;
   ops.poll_cq = PollCq;
@@ -132,7 +134,7 @@ void FillContextOperations(verbs_context* v) {
   ops.post_send = PostSend;
   ops.post_recv = PostReceive;
   ops.post_srq_recv = PostSrqReceive;
-  ops.alloc_mw = AllocMw;
+  ops.alloc_mw = kGuarded<AllocMw>;
   ops.bind_mw = BindMw;
   ops.dealloc_mw = DeallocMw;
 }

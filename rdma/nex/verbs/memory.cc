@@ -9,21 +9,18 @@ namespace oxmem::nex {
 namespace {
 
 constexpr unsigned kRemoteWrites = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
-// Relaxed ordering and huge pages are hints that ask for nothing here.
-constexpr unsigned kKnownAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
-                                  IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
-                                  IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_HUGETLB |
-                                  IBV_ACCESS_RELAXED_ORDERING;
-constexpr unsigned kOptionalAccess = 0x3ff00000;
-
 Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
 Mr* From(ibv_mr* mr) { return reinterpret_cast<Mr*>(mr); }
 
 int CheckAccess(unsigned access) {
   if ((access & IBV_ACCESS_ON_DEMAND) != 0) return EOPNOTSUPP;
-  if ((access & ~(kKnownAccess | kOptionalAccess)) != 0) return EINVAL;
+  if ((access & ~kKnownAccess) != 0) return EINVAL;
   if ((access & kRemoteWrites) != 0 && (access & IBV_ACCESS_LOCAL_WRITE) == 0) return EINVAL;
   return 0;
+}
+
+bool IsRange(const void* address, std::size_t length) {
+  return length != 0 && reinterpret_cast<std::uintptr_t>(address) + length >= length;
 }
 
 }  // namespace
@@ -42,6 +39,7 @@ ibv_pd* AllocPd(ibv_context* context) {
 ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* attributes) {
   constexpr std::uint32_t kKnown =
       IBV_PARENT_DOMAIN_INIT_ATTR_ALLOCATORS | IBV_PARENT_DOMAIN_INIT_ATTR_PD_CONTEXT;
+  if (IsNull(attributes, "ibv_alloc_parent_domain", "attributes")) return nullptr;
   if (attributes->pd == nullptr || attributes->td != nullptr) {
     errno = attributes->pd == nullptr ? EINVAL : EOPNOTSUPP;
     return nullptr;
@@ -50,7 +48,7 @@ ibv_pd* AllocParentDomain(ibv_context* context, ibv_parent_domain_init_attr* att
       !Usable(From(attributes->pd), "ibv_alloc_parent_domain")) {
     return nullptr;
   }
-  if ((attributes->comp_mask & ~kKnown) != 0) {
+  if ((attributes->comp_mask & ~kKnown) != 0 || !SameDevice(attributes->pd->context, context)) {
     errno = EINVAL;
     return nullptr;
   }
@@ -81,20 +79,21 @@ int DeallocPd(ibv_pd* handle) {
 ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first, unsigned access) {
   if (!Usable(From(pd), "ibv_reg_mr")) return nullptr;
   int error = CheckAccess(access);
-  if (length == 0 || reinterpret_cast<std::uintptr_t>(address) + length < length) error = EINVAL;
+  if (!IsRange(address, length)) error = EINVAL;
   if (error != 0) {
     errno = error;
     return nullptr;
   }
   if ((access & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
   GuardProgramMemory();
+  Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   Region* region = Library::Get()->regions().Add(From(pd)->domain, static_cast<std::byte*>(address),
                                                  first, length, access);
   if (region == nullptr) {
+    Library::Get()->objects().regions.Give(mr);
     errno = ENOMEM;
     return nullptr;
   }
-  Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   mr->region = region;
   mr->access = access;
   mr->first = first;
@@ -120,9 +119,11 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
   if (!Usable(mr, "ibv_rereg_mr") || mr->imported) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if (flags == 0 || (flags & ~kKnown) != 0) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
-  if (moves && (length == 0 || address == nullptr)) return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  if (moves && (address == nullptr || !IsRange(address, length)))
+    return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 &&
-      (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr"))) {
+      (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr") ||
+       !SameDevice(pd->context, handle->context))) {
     return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
   }
   const unsigned wanted =
@@ -165,13 +166,14 @@ ibv_mw* AllocMw(ibv_pd* pd, ibv_mw_type type) {
     return nullptr;
   }
   if (!Usable(From(pd), "ibv_alloc_mw")) return nullptr;
+  Mw* mw = Renewed(Library::Get()->objects().windows.Take());
   std::uint32_t key = 0;
   Region* region = Library::Get()->regions().AddWindow(From(pd)->domain, &key);
   if (region == nullptr) {
+    Library::Get()->objects().windows.Give(mw);
     errno = ENOMEM;
     return nullptr;
   }
-  Mw* mw = Renewed(Library::Get()->objects().windows.Take());
   mw->region = region;
   mw->base.context = pd->context;
   mw->base.pd = pd;

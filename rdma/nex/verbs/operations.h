@@ -1,9 +1,12 @@
 #ifndef RDMA_NEX_VERBS_OPERATIONS_H_
 #define RDMA_NEX_VERBS_OPERATIONS_H_
 
+#include <errno.h>
 #include <infiniband/verbs.h>
 
 #include <cstdint>
+#include <new>
+#include <type_traits>
 
 #include "rdma/nex/objects.h"
 
@@ -11,10 +14,49 @@
 // of a context. Arguments are as the manual pages say; the values returned are those of the verbs.
 namespace oxmem::nex {
 
+// Runs a verb for a program that knows no exceptions: without memory it fails with ENOMEM.
+template <typename Verb>
+auto WithMemory(Verb verb) -> decltype(verb()) {
+  try {
+    return verb();
+  } catch (const std::bad_alloc&) {
+    errno = ENOMEM;
+  }
+  if constexpr (std::is_pointer_v<decltype(verb())>) {
+    return nullptr;
+  } else {
+    return ENOMEM;
+  }
+}
+
+template <auto kVerb>
+struct Guard;
+template <typename Result, typename... Arguments, Result (*kVerb)(Arguments...)>
+struct Guard<kVerb> {
+  static Result Call(Arguments... arguments) {
+    return WithMemory([&] { return kVerb(arguments...); });
+  }
+};
+// The same for a function below that makes or changes an object.
+template <auto kVerb>
+inline constexpr auto kGuarded = &Guard<kVerb>::Call;
+
 // Where a list of work requests stopped; programs that pass no place for it are not told.
 template <typename Request>
 void SetBad(Request** bad, Request* request) {
   if (bad != nullptr) *bad = request;
+}
+
+// IBV_ACCESS_* of regions and queue pairs. Relaxed ordering and huge pages are hints that ask for
+// nothing here; the last are optional for every device.
+inline constexpr unsigned kKnownAccess =
+    IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_ON_DEMAND |
+    IBV_ACCESS_HUGETLB | IBV_ACCESS_RELAXED_ORDERING | 0x3ff00000;
+
+// Objects of one opening of the device belong together; it may have been imported since.
+inline bool SameDevice(ibv_context* a, ibv_context* b) {
+  return Context::From(a)->file == Context::From(b)->file;
 }
 
 // completion_queue.cc, verbs/cq.cc
@@ -70,6 +112,7 @@ int ModifyQp(ibv_qp* qp, ibv_qp_attr* attributes, int mask);
 int QueryQp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* init);
 int DestroyQp(ibv_qp* qp);
 int PostSend(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad);
+int PostWhole(ibv_qp* qp, ibv_send_wr* wr);  // all of the list, or an errno and nothing
 int PostReceive(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad);
 void FillBuilders(Qp* qp);
 

@@ -9,12 +9,14 @@
 namespace oxmem::nex {
 namespace {
 
+std::uint32_t DomainOf(const ibv_pd* pd) { return reinterpret_cast<const Pd*>(pd)->domain; }
+
 // Fills what BIND_MW needs; an errno when the request makes no sense for this window.
 int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   auto* mw = reinterpret_cast<Mw*>(wr.bind_mw.mw);
   const ibv_mw_bind_info& info = wr.bind_mw.bind_info;
-  if (mw == nullptr || !Usable(mw, "ibv_post_send") || mw->base.pd != qp.base.qp_base.pd)
-    return EINVAL;
+  if (mw == nullptr || !Usable(mw, "ibv_post_send")) return EINVAL;
+  if (DomainOf(mw->base.pd) != qp.pd->domain) return EINVAL;
   if ((wr.bind_mw.rkey >> 8) != (mw->base.rkey >> 8)) return EINVAL;
   if (info.length != 0 && info.mr == nullptr) return EINVAL;
   if (info.mr != nullptr && !Usable(reinterpret_cast<Mr*>(info.mr), "ibv_post_send")) return EINVAL;
@@ -29,7 +31,21 @@ int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   return 0;
 }
 
+// An errno when a datagram is no request, or its address handle none that serves this queue pair.
+int CheckDatagram(const Qp& qp, const ibv_send_wr& wr) {
+  if (const int error = qp.datagrams->Check(wr); error != 0) return error;
+  if (qp.state == IBV_QPS_ERR || qp.state == IBV_QPS_SQE) return 0;  // it is flushed unseen
+  const auto* ah = reinterpret_cast<const Ah*>(wr.wr.ud.ah);
+  if (ah == nullptr || !Usable(ah, "ibv_post_send")) return EINVAL;
+  return DomainOf(ah->base.pd) == qp.pd->domain ? 0 : EINVAL;
+}
+
 int PostOne(Qp* qp, const ibv_send_wr& wr, Instant now) {
+  if (qp->datagrams) {
+    const int error = CheckDatagram(*qp, wr);
+    if (error == 0) Library::Get()->engine().PostDatagram(qp, wr);
+    return error;
+  }
   BindWork bind;
   const BindWork* binding = nullptr;
   if (wr.opcode == IBV_WR_BIND_MW) {
@@ -52,14 +68,27 @@ bool MaySend(ibv_qp_state state) {
          state == IBV_QPS_SQE;
 }
 
-}  // namespace
+// An errno when anything in the list could not be posted, or not all of it.
+int CheckWhole(const Qp& qp, const ibv_send_wr* wr) {
+  std::size_t count = 0;
+  for (; wr != nullptr; wr = wr->next, ++count) {
+    BindWork bind;
+    int error = IsKnown(wr->opcode) ? 0 : EINVAL;
+    if (error == 0) error = qp.datagrams ? CheckDatagram(qp, *wr) : qp.machine->Check(*wr);
+    if (error == 0 && wr->opcode == IBV_WR_BIND_MW) error = DescribeBind(qp, *wr, &bind);
+    if (error != 0) return error;
+  }
+  return qp.machine && qp.machine->room() < count ? ENOMEM : 0;
+}
 
-int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
+// `whole`: all of the list or nothing.
+int Post(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad, bool whole) {
   Qp* qp = Qp::From(handle);
   Engine& engine = Library::Get()->engine();
   const QpLock lock(engine, qp);
   int error = Usable(qp, "ibv_post_send") && MaySend(qp->state) ? 0 : EINVAL;
   if (qp->init.qp_type == IBV_QPT_XRC_RECV) error = EINVAL;
+  if (error == 0 && whole) error = CheckWhole(*qp, wr);
   if (error != 0) {
     SetBad(bad, wr);
     return error;
@@ -74,7 +103,7 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
       break;
     }
     if (qp->way.door != nullptr && engine.TryDirect(qp, *wr)) continue;
-    error = qp->datagrams ? engine.PostDatagram(qp, *wr) : PostOne(qp, *wr, now);
+    error = PostOne(qp, *wr, now);
     if (error == 0) continue;
     SetBad(bad, wr);
     break;
@@ -86,6 +115,12 @@ int PostSend(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad) {
   }
   return error;
 }
+
+}  // namespace
+
+int PostSend(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) { return Post(qp, wr, bad, false); }
+
+int PostWhole(ibv_qp* qp, ibv_send_wr* wr) { return Post(qp, wr, nullptr, true); }
 
 int PostReceive(ibv_qp* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
   Qp* qp = Qp::From(handle);

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "rdma/nex/datagram.h"
 #include "rdma/nex/debug.h"
@@ -42,6 +43,13 @@ int Check(const Wanted& wanted) {
       (init.srq == nullptr || Usable(From(init.srq), kVerb)) &&
       (wanted.xrcd == nullptr || Usable(reinterpret_cast<const Xrcd*>(wanted.xrcd), kVerb));
   if (!usable) return EINVAL;
+  // Not so an XRC domain: openings of the device share it.
+  const auto foreign = [&wanted](const auto* object) {
+    return object != nullptr && !SameDevice(object->context, wanted.context);
+  };
+  if (foreign(wanted.pd) || foreign(init.send_cq) || foreign(init.recv_cq) || foreign(init.srq)) {
+    return EINVAL;
+  }
   switch (init.qp_type) {
     case IBV_QPT_RC:
     case IBV_QPT_UC:
@@ -105,6 +113,23 @@ void DetachQueues(Qp* qp) {
   }
 }
 
+// What a queue pair consists of; its lock is held.
+void DropParts(Qp* qp) {
+  qp->machine.reset();
+  qp->datagrams.reset();
+  qp->receives.reset();
+  qp->own_receives.reset();
+  qp->xrc.reset();
+}
+
+// An index that is given back, unless the queue pair could be made.
+struct Unmade {
+  void operator()(Qp* qp) const {
+    DropParts(qp);
+    Library::Get()->engine().ReleaseQp(qp);
+  }
+};
+
 // The queues of the object; its lock is held.
 void BuildQueues(Qp* qp, const Wanted& wanted, Library& library) {
   const ibv_qp_init_attr& init = qp->init;
@@ -153,6 +178,7 @@ ibv_qp* Make(const Wanted& wanted) {
     return nullptr;
   }
   const QpLock lock(library->engine(), qp);
+  std::unique_ptr<Qp, Unmade> unmade(qp);
   qp->base = {};
   qp->init = wanted.init;
   // Room for inline data costs address space only, so every queue pair has all of it.
@@ -180,6 +206,7 @@ ibv_qp* Make(const Wanted& wanted) {
   pthread_mutex_init(&handle->mutex, nullptr);
   pthread_cond_init(&handle->cond, nullptr);
   BuildQueues(qp, wanted, *library);
+  unmade.release();
   AttachQueues(qp);
   if (qp->srq != nullptr) qp->srq->users.fetch_add(1);
   if (qp->pd != nullptr) qp->pd->users.fetch_add(1);
@@ -218,6 +245,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
       IBV_QP_EX_WITH_SEND_WITH_IMM | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
       IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW |
       IBV_QP_EX_WITH_SEND_WITH_INV;
+  if (IsNull(attributes, "ibv_create_qp_ex", "attributes")) return nullptr;
   const std::uint32_t mask = attributes->comp_mask;
   const bool has_operations = (mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
   const bool has_flags = (mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;
@@ -272,11 +300,7 @@ int DestroyQp(ibv_qp* handle) {
     PurgeCompletions(qp->send_cq, handle->qp_num);
     PurgeCompletions(qp->recv_cq, handle->qp_num);
     DetachQueues(qp);
-    qp->machine.reset();
-    qp->datagrams.reset();
-    qp->receives.reset();
-    qp->own_receives.reset();
-    qp->xrc.reset();
+    DropParts(qp);
     if (qp->srq != nullptr) qp->srq->users.fetch_sub(1);
     if (qp->pd != nullptr) qp->pd->users.fetch_sub(1);
     if (qp->xrcd != nullptr) qp->xrcd->users.fetch_sub(1);

@@ -17,36 +17,43 @@ namespace {
 Srq* From(ibv_srq* srq) { return reinterpret_cast<Srq*>(srq); }
 Pd* From(ibv_pd* pd) { return reinterpret_cast<Pd*>(pd); }
 
-Srq* MakeSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
+// Not alive yet, and counted nowhere.
+Srq* PrepareSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
   if (!Usable(From(pd), "ibv_create_srq")) return nullptr;
   if (attributes.max_wr == 0 || attributes.max_wr > static_cast<unsigned>(kMaxQueueDepth) ||
       attributes.max_sge > static_cast<unsigned>(kMaxSges)) {
     errno = EINVAL;
     return nullptr;
   }
-  Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
-  srq->queue = std::make_unique<ReceiveQueue>(
+  auto queue = std::make_unique<ReceiveQueue>(
       attributes.max_wr, static_cast<int>(attributes.max_sge), From(pd)->domain);
+  Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
+  srq->queue = std::move(queue);
   srq->base.context = pd->context;
   srq->base.srq_context = srq_context;
   srq->base.pd = pd;
   pthread_mutex_init(&srq->base.mutex, nullptr);
   pthread_cond_init(&srq->base.cond, nullptr);
-  From(pd)->users.fetch_add(1);
-  srq->alive = true;
   return srq;
+}
+
+ibv_srq* Finish(Srq* srq) {
+  From(srq->base.pd)->users.fetch_add(1);
+  srq->alive = true;
+  return &srq->base;
 }
 
 }  // namespace
 
 ibv_srq* CreateSrq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
-  Srq* srq = MakeSrq(pd, attributes->srq_context, attributes->attr);
+  Srq* srq = PrepareSrq(pd, attributes->srq_context, attributes->attr);
   if (srq == nullptr) return nullptr;
   attributes->attr.max_sge = static_cast<std::uint32_t>(srq->queue->max_sges());
-  return &srq->base;
+  return Finish(srq);
 }
 
-ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
+ibv_srq* CreateSrqEx(ibv_context* context, ibv_srq_init_attr_ex* attributes) {
+  if (IsNull(attributes, "ibv_create_srq_ex", "attributes")) return nullptr;
   constexpr std::uint32_t kNeeded =
       IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
   if (attributes->comp_mask != kNeeded || attributes->srq_type != IBV_SRQT_XRC) {
@@ -61,25 +68,36 @@ ibv_srq* CreateSrqEx(ibv_context*, ibv_srq_init_attr_ex* attributes) {
       !Usable(reinterpret_cast<Xrcd*>(attributes->xrcd), "ibv_create_srq_ex")) {
     return nullptr;
   }
-  Srq* srq = MakeSrq(attributes->pd, attributes->srq_context, attributes->attr);
+  if (!SameDevice(attributes->cq->context, context) ||
+      !SameDevice(attributes->pd->context, context)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  Srq* srq = PrepareSrq(attributes->pd, attributes->srq_context, attributes->attr);
   if (srq == nullptr) return nullptr;
   srq->cq = reinterpret_cast<Cq*>(attributes->cq);
-  srq->cq->users.fetch_add(1);
   srq->xrcd = attributes->xrcd;
-  reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_add(1);
   Library::Get()->AddSharedQueue(srq);
-  return &srq->base;
+  srq->cq->users.fetch_add(1);
+  reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_add(1);
+  return Finish(srq);
 }
 
 int ModifySrq(ibv_srq* handle, ibv_srq_attr* attributes, int mask) {
   if (!Usable(From(handle), "ibv_modify_srq")) return EINVAL;
   ReceiveQueue& queue = *From(handle)->queue;
   if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
-  if ((mask & IBV_SRQ_MAX_WR) != 0) {
+  const bool limits = (mask & IBV_SRQ_LIMIT) != 0;
+  const bool resizes = (mask & IBV_SRQ_MAX_WR) != 0;
+  // Both or nothing.
+  if (limits && attributes->srq_limit > (resizes ? attributes->max_wr : queue.depth())) {
+    return EINVAL;
+  }
+  if (resizes) {
     if (attributes->max_wr > static_cast<unsigned>(kMaxQueueDepth)) return EINVAL;
     if (const int error = queue.Resize(attributes->max_wr); error != 0) return error;
   }
-  if ((mask & IBV_SRQ_LIMIT) != 0 && !queue.SetLimit(attributes->srq_limit)) return EINVAL;
+  if (limits && !queue.SetLimit(attributes->srq_limit)) return EINVAL;
   return 0;
 }
 
@@ -110,6 +128,7 @@ int DestroySrq(ibv_srq* handle) {
 }
 
 int GetSrqNumber(ibv_srq* handle, std::uint32_t* number) {
+  if (IsNull(number, "ibv_get_srq_num", "number")) return EINVAL;
   if (!Usable(From(handle), "ibv_get_srq_num") || From(handle)->number == 0) return EINVAL;
   *number = From(handle)->number;
   return 0;
@@ -131,6 +150,7 @@ int PostSrqReceive(ibv_srq* handle, ibv_recv_wr* wr, ibv_recv_wr** bad) {
 // processes have their own (docs/nex.md).
 ibv_xrcd* OpenXrcd(ibv_context* context, ibv_xrcd_init_attr* attributes) {
   if (!Usable(Context::From(context), "ibv_open_xrcd")) return nullptr;
+  if (IsNull(attributes, "ibv_open_xrcd", "attributes")) return nullptr;
   constexpr std::uint32_t kNeeded = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
   if (attributes->comp_mask != kNeeded || (attributes->oflags & ~(O_CREAT | O_EXCL)) != 0) {
     errno = EINVAL;

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <infiniband/verbs.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <deque>
 #include <random>
 #include <set>
 #include <thread>
@@ -112,6 +114,102 @@ TEST_F(RegionTableTest, WindowsNarrowTheirRegionAndCanBeInvalidated) {
   EXPECT_FALSE(Pins(query));
   binding.length = 5000;
   EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  table_.RemoveWindow(window);
+  EXPECT_TRUE(table_.Remove(region));
+}
+
+// Without that, registering gets slower for as long as a program goes on.
+TEST(RegionTable, ItsIndexHoldsWhatIsRegisteredAndNothingElse) {
+  constexpr std::size_t kCapacity = 256;
+  std::vector<Region> regions(kCapacity);
+  std::vector<std::atomic<std::uint32_t>> index(2 * kCapacity);
+  std::mt19937 random(7);
+  RegionTable table(
+      {regions.data(), index.data(), kCapacity},
+      [&] { return static_cast<std::uint32_t>(random()); }, nullptr);
+  std::deque<Region*> live;
+  for (std::size_t round = 0; round < 200 * kCapacity; ++round) {
+    if (live.size() == kCapacity || (!live.empty() && random() % 8 == 0)) {
+      const std::size_t which = random() % live.size();
+      ASSERT_TRUE(table.Remove(live[which]));
+      live.erase(live.begin() + static_cast<std::ptrdiff_t>(which));
+    } else {
+      live.push_back(table.Add(1, nullptr, 0, 16, kAll));
+      ASSERT_NE(nullptr, live.back());
+    }
+  }
+  const auto used = std::count_if(index.begin(), index.end(), [](const auto& e) { return e != 0; });
+  EXPECT_EQ(static_cast<std::ptrdiff_t>(live.size()), used);
+  for (Region* region : live) {
+    const auto pinned = table.Pin({.key = region->key, .length = 1, .domain = 1});
+    EXPECT_EQ(region, pinned.region);
+    if (pinned.region != nullptr) RegionTable::Unpin(pinned.region);
+    ASSERT_TRUE(table.Remove(region));
+  }
+  for (const auto& entry : index) EXPECT_EQ(0u, entry);
+}
+
+TEST_F(RegionTableTest, WhatStaysRegisteredIsFoundWhileOthersComeAndGo) {
+  std::vector<Region*> stays;
+  for (int i = 0; i < 512; ++i) stays.push_back(table_.Add(1, memory_.data(), 0, 16, kAll));
+  std::atomic<bool> ended{false};
+  std::thread others([&] {
+    std::deque<Region*> live;
+    while (!ended) {
+      if (live.size() == 500) {
+        table_.Remove(live.front());
+        live.pop_front();
+      }
+      live.push_back(table_.Add(1, memory_.data(), 0, 16, kAll));
+    }
+  });
+  int missed = 0;
+  for (int round = 0; round < 400; ++round) {
+    for (const Region* region : stays) {
+      if (!Pins({.key = region->key, .length = 1, .domain = 1})) ++missed;
+    }
+  }
+  ended = true;
+  others.join();
+  EXPECT_EQ(0, missed);
+}
+
+TEST(RegionTable, AWindowKeepsItsKeyWhileItIsUnbound) {
+  const std::array<std::uint32_t, 3> keys{0x12345600, 0x123456ff, 0x77777700};
+  std::size_t next = 0;
+  RegionTable table(16, [&] { return keys.at(next++); });
+  std::uint32_t key = 0;
+  Region* window = table.AddWindow(1, &key);
+  EXPECT_EQ(keys[0], key);
+  Region* region = table.Add(1, nullptr, 0, 16, kAll);
+  ASSERT_NE(nullptr, region);
+  EXPECT_EQ(keys[2], region->key);
+  table.RemoveWindow(window);
+}
+
+TEST(RegionTable, IsFullWhenNoKeyIsLeft) {
+  RegionTable table(16, [] { return 0x12345600; });
+  ASSERT_NE(nullptr, table.Add(1, nullptr, 0, 16, kAll));
+  EXPECT_EQ(nullptr, table.Add(1, nullptr, 0, 16, kAll));
+}
+
+TEST_F(RegionTableTest, AWindowOfOneQueuePairIsBoundAgainOnlyAfterItsInvalidation) {
+  Region* region = table_.Add(1, memory_.data(), 0x1000, 4096, kAll);
+  std::uint32_t key = 0;
+  Region* window = table_.AddWindow(1, &key);
+  RegionTable::WindowBinding binding{.parent = region,
+                                     .address = 0x1000,
+                                     .length = 16,
+                                     .access = IBV_ACCESS_REMOTE_READ,
+                                     .qpn = 7};
+  ASSERT_TRUE(table_.BindWindow(window, binding, key));
+  EXPECT_FALSE(table_.BindWindow(window, binding, key + 1));
+  EXPECT_EQ(key, window->key);
+  ASSERT_TRUE(table_.Invalidate(key, 1, 7));
+  EXPECT_TRUE(table_.BindWindow(window, binding, key + 1));
+  binding.qpn = 0;  // one for all
+  EXPECT_TRUE(table_.BindWindow(window, binding, key + 2));
+  EXPECT_TRUE(table_.BindWindow(window, binding, key + 3));
   table_.RemoveWindow(window);
   EXPECT_TRUE(table_.Remove(region));
 }

@@ -287,6 +287,37 @@ TEST_F(Access, WhatCannotBeBoundIsABindError) {
   EXPECT_EQ(0, ibv_dereg_mr(fixed));
 }
 
+TEST_F(Access, WithoutOutstandingReadsThereAreNone) {
+  QpOptions options;
+  options.reads = 0;
+  Fresh(options);
+  for (const ibv_wr_opcode opcode : {IBV_WR_RDMA_READ, IBV_WR_ATOMIC_FETCH_AND_ADD}) {
+    EXPECT_EQ(EINVAL, Send(a_, Remote(opcode, At(4096), mr_->rkey), {Range(0, 8)}));
+  }
+  EXPECT_EQ(IBV_WC_SUCCESS,
+            StatusOf(Remote(IBV_WR_RDMA_WRITE, At(4096), mr_->rkey), {Range(0, 8)}));
+}
+
+TEST_F(Access, AnUnreliableSendClosesAWindowToo) {
+  QpOptions options;
+  options.type = IBV_QPT_UC;
+  Fresh(options);
+  ibv_mw* mw = ibv_alloc_mw(pd_, IBV_MW_TYPE_2);
+  std::swap(a_, b_);
+  ASSERT_EQ(IBV_WC_SUCCESS, BindStatus(mw, {mr_, At(4096), 64, IBV_ACCESS_REMOTE_WRITE}));
+  std::swap(a_, b_);
+  ASSERT_EQ(0, Receive(b_, 7, {Range(8192, 64)}));
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND_WITH_INV);
+  wr.invalidate_rkey = mw->rkey;
+  ASSERT_EQ(0, Send(a_, wr, {Range(0, 8)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) {
+    EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+    if (wc.wr_id != 7) continue;
+    EXPECT_EQ(mw->rkey, wc.invalidated_rkey);
+  }
+  EXPECT_EQ(0, ibv_dealloc_mw(mw));
+}
+
 TEST_F(Access, RequestsThatMakeNoSenseAreRefusedAtOnce) {
   std::vector<ibv_sge> many(17, Range(0, 8));
   EXPECT_EQ(EINVAL, Send(a_, Wr(1, IBV_WR_SEND), many));

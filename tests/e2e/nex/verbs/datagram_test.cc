@@ -139,6 +139,49 @@ TEST_F(Datagrams, AnAddressWithoutEitherIsRefused) {
   EXPECT_EQ(nullptr, ibv_create_ah(pd_, &path));
 }
 
+TEST_F(Datagrams, RequestsThatMakeNoSenseAreRefusedAtOnce) {
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  const auto expect_refused = [&](ibv_send_wr wr) {
+    ibv_send_wr* bad = nullptr;
+    EXPECT_EQ(EINVAL, ibv_post_send(a_, &wr, &bad));
+    EXPECT_EQ(&wr, bad);
+  };
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+  wr.num_sge = 1;  // without a list
+  expect_refused(wr);
+  wr.send_flags |= IBV_SEND_INLINE;
+  expect_refused(wr);
+  // The address of a write lies where a datagram has its address handle.
+  for (const ibv_wr_opcode opcode : {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_LOCAL_INV}) {
+    wr = Wr(1, opcode);
+    wr.wr.rdma = {0x1000, 7};
+    expect_refused(wr);
+  }
+  EXPECT_EQ(b_->qp_num, SendTo(a_, ah, b_, 4096).qp_num);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, AnAddressHandleServesItsDomainUnderEveryName) {
+  ibv_parent_domain_init_attr wanted{};
+  wanted.pd = pd_;
+  ibv_pd* parent = ibv_alloc_parent_domain(context_, &wanted);
+  ASSERT_NE(nullptr, parent);
+  ibv_pd* other = ibv_alloc_pd(context_);
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(parent, &path);
+  EXPECT_EQ(b_->qp_num, SendTo(a_, ah, b_, 4096).qp_num);
+  ibv_ah* foreign = ibv_create_ah(other, &path);
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.wr.ud = {foreign, b_->qp_num, kTestQueueKey};
+  EXPECT_EQ(EINVAL, Send(a_, wr, {Range(0, 6)}));
+  EXPECT_EQ(0, ibv_destroy_ah(foreign));
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+  EXPECT_EQ(0, ibv_dealloc_pd(other));
+  EXPECT_EQ(0, ibv_dealloc_pd(parent));
+}
+
 TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
   ibv_ah_attr path = Path(false);
   ibv_ah* ah = ibv_create_ah(pd_, &path);

@@ -222,6 +222,24 @@ TEST_F(Flow, EverythingPostedIsFlushedInOrder) {
   EXPECT_EQ(121u, receives);
 }
 
+TEST_F(Flow, APathOfAnotherPortAndUnknownRightsAreRefused) {
+  ibv_qp* qp = MakeQp({});
+  ToInit(qp, {});
+  ibv_qp_attr a{};
+  a.qp_state = IBV_QPS_RTR;
+  a.path_mtu = IBV_MTU_1024;
+  a.dest_qp_num = qp->qp_num;
+  a.ah_attr.port_num = 7;
+  a.ah_attr.dlid = AddressOf(qp).lid;
+  const int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                   IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  EXPECT_EQ(EINVAL, ibv_modify_qp(qp, &a, mask));
+  a.ah_attr.port_num = 1;
+  a.qp_access_flags = 1u << 30;
+  EXPECT_EQ(EINVAL, ibv_modify_qp(qp, &a, mask | IBV_QP_ACCESS_FLAGS));
+  EXPECT_EQ(0, ibv_modify_qp(qp, &a, mask));
+}
+
 TEST_F(Flow, StepsThatDoNotExistAreRefusedAndChangeNothing) {
   const QpOptions options;
   ibv_qp* qp = MakeQp(options);

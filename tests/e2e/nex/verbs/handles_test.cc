@@ -130,22 +130,22 @@ TEST_F(Handles, AStaleAddressHandleIsRefusedAndTheQueuePairGoesOn) {
   EXPECT_EQ(0, ibv_destroy_ah(wr.wr.ud.ah));
 }
 
-TEST_F(Handles, NullIsRefused) {
-  errno = 0;
-  EXPECT_EQ(EINVAL, ibv_dealloc_pd(nullptr));
-  EXPECT_EQ(EINVAL, ibv_dereg_mr(nullptr));
-  EXPECT_EQ(EINVAL, ibv_destroy_cq(nullptr));
-  EXPECT_EQ(EINVAL, ibv_destroy_qp(nullptr));
-  EXPECT_EQ(EINVAL, ibv_destroy_srq(nullptr));
-  EXPECT_EQ(EINVAL, ibv_destroy_ah(nullptr));
-  EXPECT_EQ(EINVAL, ibv_destroy_comp_channel(nullptr));
-  EXPECT_EQ(EINVAL, ibv_modify_qp(nullptr, nullptr, 0));
-  EXPECT_EQ(EINVAL, ibv_resize_cq(nullptr, 1));
-  EXPECT_EQ(EINVAL, ErrnoOf(ibv_alloc_pd(nullptr)));
-  EXPECT_EQ(EINVAL, ErrnoOf(ibv_reg_mr(nullptr, buffer_.data(), 1, 0)));
-  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_qp(pd_, nullptr)));
-  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_srq(pd_, nullptr)));
-  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_ah(pd_, nullptr)));
+TEST_F(Handles, NoHandleIsRefused) {
+  Refused("ibv_dealloc_pd", [] { return ibv_dealloc_pd(nullptr); });
+  Refused("ibv_dereg_mr", [] { return ibv_dereg_mr(nullptr); });
+  Refused("ibv_destroy_cq", [] { return ibv_destroy_cq(nullptr); });
+  Refused("ibv_destroy_qp", [] { return ibv_destroy_qp(nullptr); });
+  Refused("ibv_destroy_srq", [] { return ibv_destroy_srq(nullptr); });
+  Refused("ibv_destroy_ah", [] { return ibv_destroy_ah(nullptr); });
+  Refused("ibv_destroy_comp_channel", [] { return ibv_destroy_comp_channel(nullptr); });
+  Refused("ibv_modify_qp", [] { return ibv_modify_qp(nullptr, nullptr, 0); });
+  Refused("ibv_resize_cq", [] { return ibv_resize_cq(nullptr, 1); });
+  Refused("ibv_alloc_pd", [] { return ErrnoOf(ibv_alloc_pd(nullptr)); });
+  Refused("ibv_reg_mr", [&] { return ErrnoOf(ibv_reg_mr(nullptr, buffer_.data(), 1, 0)); });
+  Refused("ibv_create_qp", [&] { return ErrnoOf(ibv_create_qp(pd_, nullptr)); });
+  Refused("ibv_create_srq", [&] { return ErrnoOf(ibv_create_srq(pd_, nullptr)); });
+  Refused("ibv_create_ah", [&] { return ErrnoOf(ibv_create_ah(pd_, nullptr)); });
+  Refused("ibv_create_cq", [] { return ErrnoOf(ibv_create_cq(nullptr, 1, nullptr, nullptr, 0)); });
   ibv_qp* qp = MakeQp({});
   EXPECT_EQ(EINVAL, ibv_modify_qp(qp, nullptr, IBV_QP_STATE));
   EXPECT_EQ(EINVAL, ibv_query_qp(qp, nullptr, IBV_QP_STATE, nullptr));
@@ -154,6 +154,58 @@ TEST_F(Handles, NullIsRefused) {
   EXPECT_EQ(EINVAL, ibv_post_send(qp, &wr, nullptr));
   ibv_recv_wr receive{};
   EXPECT_EQ(EINVAL, ibv_post_recv(qp, &receive, nullptr));
+}
+
+// Whose device it is, is not known: the real library would look into it.
+TEST_F(Handles, NoDeviceAndNoContextIsRefused) {
+  ibv_context* const none = nullptr;
+  ibv_async_event event{};
+  ibv_device_attr device{};
+  ibv_gid gid{};
+  ibv_gid_entry entry{};
+  __be16 key = 0;
+  ibv_ah_attr path{};
+  Refused("ibv_get_device_name", [] { return ErrnoOf(ibv_get_device_name(nullptr)); });
+  Refused("ibv_get_device_guid", [] { return ErrnoOf(ibv_get_device_guid(nullptr)); });
+  Refused("ibv_get_device_index", [] { return ErrnoOf(ibv_get_device_index(nullptr)); });
+  Refused("ibv_open_device", [] { return ErrnoOf(ibv_open_device(nullptr)); });
+  Refused("ibv_close_device", [&] { return ibv_close_device(none); });
+  Refused("ibv_get_async_event", [&] { return ErrnoOf(ibv_get_async_event(none, &event)); });
+  Refused("ibv_query_device", [&] { return ibv_query_device(none, &device); });
+  Refused("ibv_query_gid", [&] { return ErrnoOf(ibv_query_gid(none, 1, 0, &gid)); });
+  Refused("ibv_query_gid_ex", [&] { return ibv_query_gid_ex(none, 1, 0, &entry, 0); });
+  Refused("ibv_query_gid_table",
+          [&] { return static_cast<int>(-ibv_query_gid_table(none, &entry, 1, 0)); });
+  Refused("ibv_query_pkey", [&] { return ErrnoOf(ibv_query_pkey(none, 1, 0, &key)); });
+  Refused("ibv_get_pkey_index", [&] { return ErrnoOf(ibv_get_pkey_index(none, 1, 0)); });
+  Refused("ibv_resolve_eth_l2_from_gid",
+          [&] { return ErrnoOf(ibv_resolve_eth_l2_from_gid(none, &path, nullptr, nullptr)); });
+  Refused("ibv_query_qp_data_in_order",
+          [] { return ErrnoOf(ibv_query_qp_data_in_order(nullptr, IBV_WR_SEND, 0)); });
+}
+
+TEST_F(Handles, NoPlaceForAnAnswerIsRefused) {
+  Refused("ibv_query_device", [&] { return ibv_query_device(context_, nullptr); });
+  Refused("ibv_query_gid", [&] { return ErrnoOf(ibv_query_gid(context_, 1, 0, nullptr)); });
+  Refused("ibv_query_gid_ex", [&] { return ibv_query_gid_ex(context_, 1, 0, nullptr, 0); });
+  Refused("ibv_query_pkey", [&] { return ErrnoOf(ibv_query_pkey(context_, 1, 0, nullptr)); });
+  Refused("ibv_get_async_event", [&] { return ErrnoOf(ibv_get_async_event(context_, nullptr)); });
+  Refused("ibv_query_rt_values_ex", [&] { return ibv_query_rt_values_ex(context_, nullptr); });
+  Refused("ibv_open_xrcd", [&] { return ErrnoOf(ibv_open_xrcd(context_, nullptr)); });
+  Refused("ibv_poll_cq", [&] { return ErrnoOf(ibv_poll_cq(cq_, 1, nullptr)); });
+  ibv_comp_channel* channel = ibv_create_comp_channel(context_);
+  Refused("ibv_get_cq_event", [&] { return ErrnoOf(ibv_get_cq_event(channel, nullptr, nullptr)); });
+  EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
+  QpOptions options;
+  options.type = IBV_QPT_UD;
+  ibv_qp* qp = MakeQp(options);
+  Refused("ibv_attach_mcast", [&] { return ibv_attach_mcast(qp, nullptr, 0); });
+  Refused("ibv_detach_mcast", [&] { return ibv_detach_mcast(qp, nullptr, 0); });
+  Refused("ibv_ack_async_event", [] {
+    errno = 0;
+    ibv_ack_async_event(nullptr);
+    return errno;
+  });
 }
 
 TEST_F(Handles, WhatIsInUseIsBusy) {
@@ -212,6 +264,49 @@ TEST_F(Handles, ARegionWithABoundWindowIsBusy) {
   ASSERT_EQ(IBV_WC_SUCCESS, Wait(cq_, 1)[0].status);
   EXPECT_EQ(EBUSY, ibv_dereg_mr(mr_));
   EXPECT_EQ(0, ibv_dealloc_mw(mw));
+}
+
+TEST_F(Handles, ObjectsOfAnotherOpeningOfTheDeviceAreRefused) {
+  ibv_device** list = ibv_get_device_list(nullptr);
+  ibv_context* other = ibv_open_device(list[0]);
+  ibv_free_device_list(list);
+  ibv_pd* pd = ibv_alloc_pd(other);
+  ibv_comp_channel* channel = ibv_create_comp_channel(other);
+  ibv_cq* cq = ibv_create_cq(other, 4, nullptr, channel, 0);
+  ASSERT_NE(nullptr, cq);
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_cq(context_, 4, nullptr, channel, 0)));
+  ibv_qp_init_attr init{};
+  init.qp_type = IBV_QPT_RC;
+  init.cap = {1, 1, 1, 1, 0};
+  init.send_cq = cq_;
+  init.recv_cq = cq;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_qp(pd_, &init)));
+  init.recv_cq = cq_;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_create_qp(pd, &init)));
+  ibv_parent_domain_init_attr parent{};
+  parent.pd = pd;
+  EXPECT_EQ(EINVAL, ErrnoOf(ibv_alloc_parent_domain(context_, &parent)));
+  EXPECT_EQ(IBV_REREG_MR_ERR_INPUT, ibv_rereg_mr(mr_, IBV_REREG_MR_CHANGE_PD, pd, nullptr, 0, 0));
+  EXPECT_EQ(0, ibv_destroy_cq(cq));
+  EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
+  EXPECT_EQ(0, ibv_dealloc_pd(pd));
+  EXPECT_EQ(0, ibv_close_device(other));
+}
+
+TEST_F(Handles, AChangeThatIsPartlyWrongChangesNothing) {
+  ibv_srq_init_attr wanted{nullptr, {8, 1, 0}};
+  ibv_srq* srq = ibv_create_srq(pd_, &wanted);
+  ibv_srq_attr change{16, 1, 17};
+  EXPECT_EQ(EINVAL, ibv_modify_srq(srq, &change, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT));
+  ibv_srq_attr now{};
+  ASSERT_EQ(0, ibv_query_srq(srq, &now));
+  EXPECT_EQ(8u, now.max_wr);
+  change.srq_limit = 12;
+  EXPECT_EQ(0, ibv_modify_srq(srq, &change, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT));
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+  EXPECT_EQ(IBV_REREG_MR_ERR_INPUT, ibv_rereg_mr(mr_, IBV_REREG_MR_CHANGE_TRANSLATION, nullptr,
+                                                 buffer_.data(), ~std::size_t{0} - 8, 0));
+  EXPECT_EQ(kBuffer, mr_->length);
 }
 
 // The background thread moves messages of queue pairs whose queues come and go.

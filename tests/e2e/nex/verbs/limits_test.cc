@@ -2,13 +2,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <string>
+#include <vector>
 
 #include "tests/e2e/nex/verbs/device.h"
 #include "transport/base/unique_fd.h"
@@ -84,10 +87,10 @@ TEST_F(Limits, SixteenPiecesAreGatheredAndScatteredAndSeventeenRefused) {
   wr.wr.rdma.remote_addr = At(kThere + 200000);
   ASSERT_EQ(0, Send(from, wr, source));
   ExpectDone(1);
-  EXPECT_TRUE(std::equal(buffer_.begin() + kThere + 200000,
-                         buffer_.begin() + kThere + 200000 +
-                             static_cast<std::ptrdiff_t>(Bytes(source).size()),
-                         Bytes(source).begin()));
+  EXPECT_TRUE(std::equal(
+      buffer_.begin() + kThere + 200000,
+      buffer_.begin() + kThere + 200000 + static_cast<std::ptrdiff_t>(Bytes(source).size()),
+      Bytes(source).begin()));
 
   EXPECT_EQ(EINVAL, Send(from, Wr(4, IBV_WR_SEND), Pieces(0, kMostPieces + 1)));
   EXPECT_EQ(EINVAL, Receive(to, 8, Pieces(kThere, kMostPieces + 1)));
@@ -133,6 +136,72 @@ TEST_F(Limits, AForkChangesNothingForThoseThatAreConnected) {
     ExpectDone(2);
   }
   EXPECT_FALSE(HasEvent());
+}
+
+// The address space of the calling process, and so much more, is all there is.
+void LimitMemory(std::size_t more) {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit limit{};
+  getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) + more;
+  setrlimit(RLIMIT_AS, &limit);
+}
+
+// How many of `make` there are until there is no memory; 0 when that is not said with ENOMEM.
+template <typename Make>
+int UntilNoMemory(Make make) {
+  for (int made = 0; made < 10000; ++made) {
+    errno = 0;
+    if (make() == nullptr) return errno == ENOMEM ? made : 0;
+  }
+  return 0;
+}
+
+TEST_F(Limits, WithoutMemoryNothingIsMadeAndTheProgramGoesOn) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need more address space than can be limited";
+#else
+  const pid_t child = fork();
+  if (child == 0) {
+    ibv_device** list = ibv_get_device_list(nullptr);
+    ibv_context* own = ibv_open_device(list[0]);
+    ibv_device_attr device{};
+    int wrong = ibv_query_device(own, &device);
+    ibv_pd* pd = ibv_alloc_pd(own);
+    ibv_cq* cq = ibv_create_cq(own, 4, nullptr, nullptr, 0);
+    LimitMemory(64 << 20);
+    wrong += ibv_create_cq(own, device.max_cqe, nullptr, nullptr, 0) != nullptr || errno != ENOMEM;
+    wrong += ibv_resize_cq(cq, device.max_cqe) != ENOMEM;
+    const auto depth = static_cast<std::uint32_t>(device.max_qp_wr);
+    const auto pieces = static_cast<std::uint32_t>(device.max_sge);
+    ibv_qp_init_attr init{};
+    init.qp_type = IBV_QPT_RC;
+    init.send_cq = init.recv_cq = cq;
+    std::vector<ibv_qp*> qps;
+    qps.reserve(100);
+    const int made = UntilNoMemory([&] {
+      init.cap = {depth, depth, pieces, pieces, kMostInline};
+      ibv_qp* qp = ibv_create_qp(pd, &init);
+      if (qp != nullptr) qps.push_back(qp);
+      return qp;
+    });
+    wrong += made == 0;
+    ibv_srq_init_attr shared{nullptr, {depth, pieces, 0}};
+    UntilNoMemory([&] { return ibv_create_srq(pd, &shared); });
+    // What could not be made holds nothing.
+    for (ibv_qp* qp : qps) wrong += ibv_destroy_qp(qp) != 0;
+    init.cap = {depth, depth, pieces, pieces, kMostInline};
+    ibv_qp* qp = ibv_create_qp(pd, &init);
+    wrong += qp == nullptr || ibv_destroy_qp(qp) != 0;
+    wrong += ibv_destroy_cq(cq) != 0;
+    _exit(wrong);
+  }
+  int status = -1;
+  ASSERT_EQ(child, waitpid(child, &status, 0));
+  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(0, WEXITSTATUS(status));
+#endif
 }
 
 TEST_F(Limits, NobodyListensOnAddressesThatAreNotConfigured) {
