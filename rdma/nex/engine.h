@@ -133,6 +133,7 @@ class Engine {
   void SetTimer(Qp* qp);
   void RunTimers();
   void Deliver(Qp* qp);
+  bool DeliverCompletions(Qp* qp);  // false: one was lost
   void DelayAck(Qp* qp);
 
   const Config config_;
@@ -149,7 +150,7 @@ class Engine {
   std::mutex datagrams_mutex_;
   std::array<std::uint64_t, kDatagramFates> lost_{};  // by what became of them
   Instant report_lost_at_;
-  std::mutex groups_mutex_;             // guards the next two; may be taken under a qp->mutex
+  std::mutex groups_mutex_;  // guards the next two; may be taken under a qp->mutex
   std::map<Gid, std::vector<Qp*>> groups_;
   bool multicast_open_ = false;
   pthread_t thread_{};

@@ -24,6 +24,9 @@ constexpr std::uint32_t kSlotShift = 14;
 constexpr std::uint32_t kImpostor =
     1;  // never that of a real queue pair; it connects, being smaller
 
+// Of memory that the device is writing to.
+__attribute__((no_sanitize("thread"))) std::byte Peek(const volatile std::byte* at) { return *at; }
+
 class Hostile : public VerbsTest {
  protected:
   void SetUp() override {
@@ -295,6 +298,42 @@ TEST_F(Hostile, AHalfMessageThatEndsIsAReceiveThatFailed) {
   Say(fd, std::vector<std::byte>(100));
   ASSERT_EQ(0, shutdown(fd.get(), SHUT_WR));
   EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, Wait(cq_, 1).at(0).status);
+  Exchange();
+}
+
+TEST_F(Hostile, AHalfMessageThatIsFlushedGivesAnXrcReceiveBack) {
+  ibv_xrcd* xrcd = OpenXrcd();
+  ibv_cq* cq = ibv_create_cq(context_, 16, nullptr, nullptr, 0);
+  ibv_srq* srq = MakeXrcQueue(xrcd, cq);
+  ibv_qp* target = MakeXrcTarget(xrcd);
+  FrameHeader header;
+  header.length = 4096;
+  ASSERT_EQ(0, ibv_get_srq_num(srq, &header.srq_number));
+  ASSERT_EQ(0, Receive(srq, 9, {Range(8192, 4096)}));
+  QpOptions options;
+  options.type = IBV_QPT_XRC_RECV;
+  ToInit(target, options);
+  QpAddress impostor = AddressOf(target);
+  impostor.qpn = kImpostor;
+  ToRts(target, impostor, options);
+  {
+    const UniqueFd fd = Greet(target);
+    Say(fd, Bytes(header));
+    // The first bytes are in place, so the receive is taken.
+    Say(fd, std::vector<std::byte>(100, std::byte{0xee}));
+    while (Peek(&buffer_[8192 + 99]) != std::byte{0xee}) poll(nullptr, 0, 1);
+    ibv_qp_attr failed{};
+    failed.qp_state = IBV_QPS_ERR;
+    ASSERT_EQ(0, ibv_modify_qp(target, &failed, IBV_QP_STATE));
+    const auto done = Wait(cq, 1);
+    EXPECT_EQ(9u, done.at(0).wr_id);
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, done.at(0).status);
+  }
+  ASSERT_EQ(0, ibv_destroy_qp(target));
+  qps_.pop_back();
+  ASSERT_EQ(0, ibv_destroy_srq(srq));
+  ASSERT_EQ(0, ibv_close_xrcd(xrcd));
+  ASSERT_EQ(0, ibv_destroy_cq(cq));
   Exchange();
 }
 
