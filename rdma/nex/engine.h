@@ -32,6 +32,8 @@ namespace oxmem::nex {
 class Engine {
  public:
   static constexpr int kLeaseMs = 1;
+  // After so long without anything from a peer that owes answers, its host is asked for.
+  static constexpr Duration kSilence = Duration::Seconds(1);
 
   Engine(const Config& config, RegionTable* regions, Neighbourhood* neighbours);
 
@@ -128,6 +130,7 @@ class Engine {
   void OpenWay(Qp* qp);
   void CloseWay(Qp* qp);
   void StreamEnded(Qp* qp);
+  void LookAfterPeer(Qp* qp);
   void Watch(Qp* qp);
   void WatchAgain(Qp* qp);
   void SetTimer(Qp* qp);

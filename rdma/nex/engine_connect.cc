@@ -109,8 +109,21 @@ void Engine::StreamOpened(Qp* qp) {
   OpenWay(qp);
 }
 
+// A request that has waited for kSilence, and nothing came meanwhile: the peer is slow, or its
+// host is gone. TCP knows the difference only if it is told to ask. A queue pair without requests
+// outlives a host that cannot be reached for a while, as on a device.
+void Engine::LookAfterPeer(Qp* qp) {
+  qp->look_at = Instant::Never();
+  if (qp->stream.state() != Stream::State::kOpen) return;
+  const bool silent = qp->machine->bytes_in() == qp->looked_bytes;
+  // Only from RTS on the time is known.
+  if (silent) qp->stream.SetDeathTimeout(qp->machine->peer_timeout());
+  qp->stream.WatchHost(silent && !qp->machine->drained());
+}
+
 void Engine::StreamEnded(Qp* qp) {
   CloseWay(qp);
+  qp->look_at = Instant::Never();
   qp->stream.Close(false);
   // A peer can greet, speak and go before anybody looks.
   if (qp->machine->attached()) {
@@ -143,7 +156,7 @@ void Engine::CloseStream(Qp* qp) {
   CloseWay(qp);
   qp->stream.Close(true);
   qp->held.Reset();
-  qp->connect_at = Instant::Never();
+  qp->connect_at = qp->look_at = Instant::Never();
   if (qp->own_receives) qp->own_receives->Forget(qp);
   if (qp->srq != nullptr) qp->srq->queue->Forget(qp);
   const std::lock_guard lock(timers_mutex_);

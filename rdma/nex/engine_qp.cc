@@ -123,7 +123,13 @@ void Engine::Pump(Qp* qp, bool acknowledge) {
 }
 
 void Engine::SetTimer(Qp* qp) {
-  const Instant wanted = std::min(qp->machine->deadline(), qp->connect_at);
+  // The clock is read once for each look, not for each request.
+  if (qp->look_at.is_never() && qp->stream.state() == Stream::State::kOpen &&
+      qp->machine->peer_timeout() > Duration() && !qp->machine->drained()) {
+    qp->looked_bytes = qp->machine->bytes_in();
+    qp->look_at = Now() + kSilence;
+  }
+  const Instant wanted = std::min({qp->machine->deadline(), qp->connect_at, qp->look_at});
   if (wanted == qp->timer) return;
   bool earlier;
   {
@@ -153,6 +159,7 @@ void Engine::RunTimers() {
       qp->connect_at = Instant::Never();
       TryConnect(qp);
     }
+    if (now >= qp->look_at) LookAfterPeer(qp);
     qp->machine->OnDeadline(now);
     Pump(qp, true);
   }

@@ -212,8 +212,10 @@ struct Qp {
   Way way;                                // to the peer's memory, on the same host
   Instant connect_at = Instant::Never();  // next attempt
   int connect_tries = 0;
-  Instant timer = Instant::Never();  // what the engine has for it
-  std::atomic<bool> listed{false};   // in the engine's list of delayed acknowledgements
+  Instant look_at = Instant::Never();  // when to see whether unanswered requests got on
+  std::uint64_t looked_bytes = 0;      // what had come in by the last look
+  Instant timer = Instant::Never();    // what the engine has for it
+  std::atomic<bool> listed{false};     // in the engine's list of delayed acknowledgements
   std::uint32_t async_reported = 0;
   bool drain_notify = false;
   // What happened to the stream (EPOLL*) that nobody has looked at yet. Whoever gives up `mutex`

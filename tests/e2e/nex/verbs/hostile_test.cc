@@ -2,6 +2,7 @@
 // touches nothing else.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -335,6 +336,43 @@ TEST_F(Hostile, AHalfMessageThatIsFlushedGivesAnXrcReceiveBack) {
   ASSERT_EQ(0, ibv_close_xrcd(xrcd));
   ASSERT_EQ(0, ibv_destroy_cq(cq));
   Exchange();
+}
+
+TEST_F(Hostile, APeerWhoseHostIsGoneIsLostAndOneThatIsSilentIsNot) {
+  ibv_send_wr wr = Wr(1, IBV_WR_RDMA_READ);
+  wr.wr.rdma = {At(0), mr_->rkey};
+  const auto asked = [&](ibv_qp* qp, std::uint64_t id) {
+    UniqueFd fd = Greet(qp);
+    wr.wr_id = id;
+    EXPECT_EQ(0, Send(qp, wr, {Range(0, 8)}));
+    std::array<std::byte, kHeaderBytes> bytes;
+    for (;;) {
+      EXPECT_EQ(static_cast<ssize_t>(bytes.size()),
+                recv(fd.get(), bytes.data(), bytes.size(), MSG_WAITALL));
+      const auto header = DecodeHeader(bytes);
+      if (!header || header->type == FrameType::kRead) return fd;
+    }
+  };
+  const UniqueFd silent = asked(Victim(), 1);
+  UniqueFd gone = asked(Victim(), 2);
+  // Its end of the connection goes without a word, and with everything acknowledged.
+  const int on = 1;
+  ASSERT_EQ(0, setsockopt(gone.get(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on));
+  if (setsockopt(gone.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof on) != 0) {
+    GTEST_SKIP() << "needs CAP_NET_ADMIN";
+  }
+  gone.Reset();
+  const auto done = Wait(cq_, 1);
+  EXPECT_EQ(2u, done.at(0).wr_id);
+  EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, done.at(0).status);
+  // The host of the silent one answered as often.
+  Exchange();
+  FrameHeader answer;
+  answer.type = FrameType::kReadResponse;
+  answer.length = 8;
+  Say(silent, Bytes(answer));
+  Say(silent, std::vector<std::byte>(8));
+  EXPECT_EQ(IBV_WC_SUCCESS, Wait(cq_, 1).at(0).status);
 }
 
 TEST_F(Hostile, AStormOfConnectionsPasses) {
