@@ -148,8 +148,7 @@ void Engine::ReportLost(std::size_t socket, DatagramFate fate) {
             " with a wrong key, %" PRIu64 " to no queue pair, %" PRIu64
             " malformed, %u in a full socket",
             of(DatagramFate::kNoReceive), of(DatagramFate::kWrongKey),
-            of(DatagramFate::kNoQueuePair), of(DatagramFate::kMalformed),
-            memory[SK_MEMINFO_DROPS]);
+            of(DatagramFate::kNoQueuePair), of(DatagramFate::kMalformed), memory[SK_MEMINFO_DROPS]);
 }
 
 DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHeader& header,
@@ -159,8 +158,8 @@ DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHead
   if (qp->handle()->qp_num != qpn || qp->state < IBV_QPS_RTR || qp->state == IBV_QPS_ERR) {
     return DatagramFate::kNoQueuePair;
   }
-  const DatagramFate fate = qp->datagrams->OnPacket(header, payload, qp->attributes.qkey,
-                                                    *regions_, *qp->receives);
+  const DatagramFate fate =
+      qp->datagrams->OnPacket(header, payload, qp->attributes.qkey, *regions_, *qp->receives);
   DeliverDatagrams(qp);
   return fate;
 }

@@ -207,8 +207,12 @@ struct Qp {
   std::unique_ptr<QueuePair> machine;     // connected types
   std::unique_ptr<DatagramQp> datagrams;  // UD
   Stream stream;
-  UniqueFd held;  // a peer that greeted before this queue pair was ready to receive
-  Greeting held_hello;
+  // Who greeted before this queue pair was ready to receive, and knew who its peer is.
+  struct Held {
+    UniqueFd fd;
+    Greeting hello;
+  };
+  std::vector<Held> held;
   Way way;                                // to the peer's memory, on the same host
   Instant connect_at = Instant::Never();  // next attempt
   int connect_tries = 0;

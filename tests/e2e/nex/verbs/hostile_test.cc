@@ -211,6 +211,49 @@ TEST_F(Hostile, WhoGreetsAndNeverConfirmsDoesNotKeepThePeerOut) {
   EXPECT_TRUE(Closed(fd));
 }
 
+TEST_F(Hostile, StrangersThatGreetBeforeAQueuePairIsReadyDoNotKeepThePeerOut) {
+  ibv_qp* c = MakeQp({});
+  ibv_qp* d = MakeQp({});
+  if (c->qp_num > d->qp_num) std::swap(c, d);  // c will connect
+  ToInit(c, {});
+  ToInit(d, {});
+  ToRts(c, AddressOf(d), {});
+  Greeting greeting;
+  greeting.source_qpn = kImpostor;
+  greeting.destination_qpn = d->qp_num;
+  std::vector<UniqueFd> strangers;
+  for (int i = 0; i < 100; ++i) {
+    UniqueFd fd = Dial();
+    Say(fd, Bytes(greeting));
+    if (i % 2 == 0) strangers.push_back(std::move(fd));
+  }
+  // More than are kept: the last are refused, so all of them were looked at.
+  EXPECT_TRUE(Closed(strangers.back()));
+  ToRts(d, AddressOf(c), {});
+  ASSERT_EQ(0, Receive(d, 7, {Range(4096, 64)}));
+  ASSERT_EQ(0, Send(c, Wr(1, IBV_WR_SEND), {Range(0, 64)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+}
+
+TEST_F(Hostile, TheNumberOfThePeerIsNotEnoughFromAnotherAddress) {
+  const ibv_qp* victim = Victim();
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 98);
+  ASSERT_EQ(0, bind(fd.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from));
+  const sockaddr_in to = Port();
+  ASSERT_EQ(0, connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  Greeting greeting;
+  greeting.source_qpn = kImpostor;
+  greeting.destination_qpn = victim->qp_num;
+  greeting.nonce = 1;
+  Say(fd, Bytes(greeting));
+  std::array<std::byte, 1> byte;
+  EXPECT_GE(0, recv(fd.get(), byte.data(), byte.size(), 0));
+  Greet(victim);
+}
+
 TEST_F(Hostile, AConfirmWithoutTheNonceOpensNothing) {
   const ibv_qp* victim = Victim();
   const UniqueFd fd = Dial();
