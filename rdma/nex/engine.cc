@@ -118,7 +118,7 @@ void Engine::AbandonInChild() {
     if (qp == nullptr) continue;
     qp->alive = false;
     qp->stream.Close(false);
-    qp->held.Reset();
+    for (Qp::Held& held : qp->held) held.fd.Reset();
   }
   for (auto& [fd, pending] : pending_) pending.fd.Reset();
   if (neighbours_->usable()) neighbours_->own()->BecomePrivate();

@@ -32,6 +32,8 @@ namespace oxmem::nex {
 class Engine {
  public:
   static constexpr int kLeaseMs = 1;
+  // After so long without anything from a peer that owes answers, its host is asked for.
+  static constexpr Duration kSilence = Duration::Seconds(1);
 
   Engine(const Config& config, RegionTable* regions, Neighbourhood* neighbours);
 
@@ -128,11 +130,13 @@ class Engine {
   void OpenWay(Qp* qp);
   void CloseWay(Qp* qp);
   void StreamEnded(Qp* qp);
+  void LookAfterPeer(Qp* qp);
   void Watch(Qp* qp);
   void WatchAgain(Qp* qp);
   void SetTimer(Qp* qp);
   void RunTimers();
   void Deliver(Qp* qp);
+  bool DeliverCompletions(Qp* qp);  // false: one was lost
   void DelayAck(Qp* qp);
 
   const Config config_;

@@ -22,7 +22,8 @@ namespace {
 constexpr std::size_t kMaxPending = 128;
 constexpr Duration kGreetingTime = Duration::Seconds(10);
 constexpr Duration kEnoughToGreet = Duration::Milliseconds(100);
-constexpr int kConnectTries = 12;
+// So many may have greeted a queue pair before it is ready.
+constexpr std::size_t kMaxHeld = 16;
 // What arrives within this of the last bytes still belongs to a queue pair that is destroyed, and
 // the longest time that may take.
 constexpr Duration kLastWords = Duration::Milliseconds(3);
@@ -40,6 +41,12 @@ Gid RemoteGid(const Config& config, const ibv_ah_attr& path) {
     return gid;
   }
   return GidOfLid(config.addresses[0].gid, path.dlid);
+}
+
+// Who has closed its end, having said nothing more.
+bool HasGone(const Qp::Held& held) {
+  char next;
+  return recv(held.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 bool IsLocal(const Config& config, const Gid& gid) {
@@ -64,9 +71,13 @@ void Engine::OpenStream(Qp* qp) {
     }
   } else if (connects) {
     TryConnect(qp);
-  } else if (qp->held.valid()) {
-    AdoptLocked(qp, std::move(qp->held), qp->held_hello);
+  } else {
+    // Now it is known which of them is the peer. A peer that is not among them tries again.
+    for (Qp::Held& held : qp->held) {
+      if (AdoptLocked(qp, std::move(held.fd), held.hello)) break;
+    }
   }
+  qp->held.clear();
   SetTimer(qp);
 }
 
@@ -109,17 +120,31 @@ void Engine::StreamOpened(Qp* qp) {
   OpenWay(qp);
 }
 
+// A request that has waited for kSilence, and nothing came meanwhile: the peer is slow, or its
+// host is gone. TCP knows the difference only if it is told to ask. A queue pair without requests
+// outlives a host that cannot be reached for a while, as on a device.
+void Engine::LookAfterPeer(Qp* qp) {
+  qp->look_at = Instant::Never();
+  if (qp->stream.state() != Stream::State::kOpen) return;
+  const bool silent = qp->machine->bytes_in() == qp->looked_bytes;
+  // Only from RTS on the time is known.
+  if (silent) qp->stream.SetDeathTimeout(qp->machine->peer_timeout());
+  qp->stream.WatchHost(silent && !qp->machine->drained());
+}
+
 void Engine::StreamEnded(Qp* qp) {
   CloseWay(qp);
+  qp->look_at = Instant::Never();
   qp->stream.Close(false);
   // A peer can greet, speak and go before anybody looks.
   if (qp->machine->attached()) {
     NEX_DEBUG(1, "queue pair 0x%x lost its peer", qp->handle()->qp_num);
     qp->machine->Detach(Now());
-  } else if (qp->connect_tries < kConnectTries && !qp->machine->failed()) {
-    // The peer's process may be just about to be ready; the waiting doubles up to 0.6 s.
-    const std::int64_t wait_ms = std::int64_t{5} << std::min(qp->connect_tries, 7);
-    ++qp->connect_tries;
+  } else if (!qp->machine->failed()) {
+    // The peer's process may be just about to be ready, or strangers keep it busy; the waiting
+    // doubles up to 0.6 s.
+    const std::int64_t wait_ms = std::int64_t{5} << qp->connect_tries;
+    qp->connect_tries = std::min(qp->connect_tries + 1, 7);
     const std::uint32_t own = qp->handle()->qp_num;
     const std::uint32_t peer = qp->attributes.dest_qp_num;
     if (own <= peer) qp->connect_at = Now() + Duration::Milliseconds(wait_ms);
@@ -142,8 +167,8 @@ void Engine::CloseStream(Qp* qp) {
   }
   CloseWay(qp);
   qp->stream.Close(true);
-  qp->held.Reset();
-  qp->connect_at = Instant::Never();
+  qp->held.clear();
+  qp->connect_at = qp->look_at = Instant::Never();
   if (qp->own_receives) qp->own_receives->Forget(qp);
   if (qp->srq != nullptr) qp->srq->queue->Forget(qp);
   const std::lock_guard lock(timers_mutex_);
@@ -217,8 +242,8 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
   switch (qp->state.load()) {
     case IBV_QPS_RESET:
     case IBV_QPS_INIT:
-      qp->held = std::move(fd);
-      qp->held_hello = hello;
+      if (qp->held.size() >= kMaxHeld) std::erase_if(qp->held, HasGone);
+      if (qp->held.size() < kMaxHeld) qp->held.push_back({std::move(fd), hello});
       return;
     case IBV_QPS_RTR:
     case IBV_QPS_RTS:
@@ -231,19 +256,20 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
 }
 
 bool Engine::AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello) {
-  if (hello.source_qpn != qp->attributes.dest_qp_num) return false;
+  sockaddr_in6 peer{};
+  socklen_t size = sizeof peer;
+  if (hello.source_qpn != qp->attributes.dest_qp_num ||
+      getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &size) != 0 ||
+      GidOf(peer) != RemoteGid(config_, qp->attributes.ah_attr)) {
+    return false;
+  }
   // Who greeted and never confirmed must not keep the peer out.
   const bool unconfirmed =
       qp->stream.state() == Stream::State::kGreeting && qp->stream.handshake().accepting();
   if (qp->stream.state() != Stream::State::kClosed && !unconfirmed) return false;
   if (qp->machine->gone()) return false;
   Handshake handshake(qp->handle()->qp_num, qp->attributes.dest_qp_num, Random(), config_.secret);
-  sockaddr_in6 peer{};
-  socklen_t size = sizeof peer;
-  if (getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
-      IsAddressOfThisHost(GidOf(peer))) {
-    handshake.set_host(neighbours_->identity());
-  }
+  if (IsAddressOfThisHost(GidOf(peer))) handshake.set_host(neighbours_->identity());
   if (!qp->stream.Accept(std::move(fd), handshake, hello)) {
     NEX_DEBUG(1, "queue pair 0x%x refused a connection of queue pair 0x%x", qp->handle()->qp_num,
               hello.source_qpn);

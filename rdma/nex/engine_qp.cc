@@ -38,21 +38,22 @@ Qp* Engine::FindQp(std::uint32_t qpn) const {
   return (qpn >> kSlotShift) == slot_ ? qps_[qpn % kIndices].load() : nullptr;
 }
 
-void Engine::Deliver(Qp* qp) {
-  QueuePair& machine = *qp->machine;
-  bool lost = false;
-  for (const Completion& done : machine.completions()) {
+bool Engine::DeliverCompletions(Qp* qp) {
+  bool delivered = true;
+  for (const Completion& done : qp->machine->completions()) {
     Cq* cq = qp->send_cq;
     if (done.receive) {
-      const auto* source = static_cast<const QpReceives*>(done.source);
-      const bool shared_cq =
-          source != nullptr && source->shared() != nullptr && source->shared()->cq != nullptr;
-      cq = shared_cq ? source->shared()->cq : qp->recv_cq.load();
+      cq = qp->xrc == nullptr ? qp->recv_cq.load() : qp->xrc->CompletionQueueOf(done.source);
     }
-    if (cq != nullptr && !PushCompletion(cq, done.wc, done.solicited)) lost = true;
+    if (cq != nullptr && !PushCompletion(cq, done.wc, done.solicited)) delivered = false;
   }
-  machine.completions().clear();
-  if (lost) EnterFatal(qp);
+  qp->machine->completions().clear();
+  return delivered;
+}
+
+void Engine::Deliver(Qp* qp) {
+  QueuePair& machine = *qp->machine;
+  if (!DeliverCompletions(qp)) EnterFatal(qp);
   if (machine.TakePeerSeen() && qp->state == IBV_QPS_RTR) {
     PushQpEvent(qp, IBV_EVENT_COMM_EST);
   }
@@ -77,11 +78,7 @@ void Engine::EnterError(Qp* qp) {
   qp->handle()->state = IBV_QPS_ERR;
   if (qp->machine) {
     qp->machine->Fail();
-    for (const Completion& done : qp->machine->completions()) {
-      Cq* cq = done.receive ? qp->recv_cq.load() : qp->send_cq.load();
-      if (cq != nullptr) PushCompletion(cq, done.wc, done.solicited);
-    }
-    qp->machine->completions().clear();
+    DeliverCompletions(qp);
   }
   FlushReceives(qp);
   if (!before && qp->srq != nullptr) PushQpEvent(qp, IBV_EVENT_QP_LAST_WQE_REACHED);
@@ -126,7 +123,13 @@ void Engine::Pump(Qp* qp, bool acknowledge) {
 }
 
 void Engine::SetTimer(Qp* qp) {
-  const Instant wanted = std::min(qp->machine->deadline(), qp->connect_at);
+  // The clock is read once for each look, not for each request.
+  if (qp->look_at.is_never() && qp->stream.state() == Stream::State::kOpen &&
+      qp->machine->peer_timeout() > Duration() && !qp->machine->drained()) {
+    qp->looked_bytes = qp->machine->bytes_in();
+    qp->look_at = Now() + kSilence;
+  }
+  const Instant wanted = std::min({qp->machine->deadline(), qp->connect_at, qp->look_at});
   if (wanted == qp->timer) return;
   bool earlier;
   {
@@ -156,6 +159,7 @@ void Engine::RunTimers() {
       qp->connect_at = Instant::Never();
       TryConnect(qp);
     }
+    if (now >= qp->look_at) LookAfterPeer(qp);
     qp->machine->OnDeadline(now);
     Pump(qp, true);
   }

@@ -124,9 +124,11 @@ void Library::RemoveSharedQueue(Srq* srq) {
   if (srq->number != 0) shared_queues_[srq->number - 1] = nullptr;
 }
 
-Srq* Library::FindSharedQueue(std::uint32_t number) {
+XrcQueue Library::FindSharedQueue(std::uint32_t number) {
   const std::lock_guard lock(mutex_);
-  return number == 0 || number > shared_queues_.size() ? nullptr : shared_queues_[number - 1];
+  if (number == 0 || number > shared_queues_.size()) return {};
+  Srq* const srq = shared_queues_[number - 1];
+  return srq == nullptr ? XrcQueue{} : XrcQueue{srq, srq->queue, srq->cq, srq->xrcd};
 }
 
 Xrcd* Library::OpenXrcDomain(dev_t device, ino_t inode, int flags, int* error) {

@@ -63,7 +63,7 @@ class Library {
   std::uint32_t NewDomain() { return next_domain_.fetch_add(1); }
   void AddSharedQueue(Srq* srq);  // gives it its number
   void RemoveSharedQueue(Srq* srq);
-  Srq* FindSharedQueue(std::uint32_t number);
+  XrcQueue FindSharedQueue(std::uint32_t number);
   // A device and inode of 0 make a domain of its own. nullptr with *error.
   Xrcd* OpenXrcDomain(dev_t device, ino_t inode, int flags, int* error);
   bool CloseXrcDomain(Xrcd* xrcd);  // false: in use

@@ -116,7 +116,8 @@ struct Srq {
   ibv_srq base{};
   static constexpr const char* kKind = "shared receive queue";
   std::atomic<bool> alive{false};
-  std::unique_ptr<ReceiveQueue> queue;
+  // XRC targets that have taken from it keep it, closed, when this is destroyed.
+  std::shared_ptr<ReceiveQueue> queue;
   std::uint32_t number = 0;
   Cq* cq = nullptr;  // of an XRC queue
   ibv_xrcd* xrcd = nullptr;
@@ -148,8 +149,6 @@ class QpReceives : public ReceiveSource {
   bool Take(ReceiveWork* work) override;
   std::uint32_t Await() override { return queue_->Await(qp_); }
   std::uint32_t domain() const override { return queue_->domain(); }
-  ReceiveQueue* queue() const { return queue_; }
-  Srq* shared() const { return shared_; }
 
  private:
   Qp* const qp_;
@@ -157,15 +156,33 @@ class QpReceives : public ReceiveSource {
   Srq* const shared_;
 };
 
+// What an XRC message names by its number, as it is at that moment.
+struct XrcQueue {
+  Srq* srq = nullptr;  // none
+  std::shared_ptr<ReceiveQueue> receives;
+  Cq* cq = nullptr;
+  ibv_xrcd* xrcd = nullptr;
+};
+
+// The shared queues from which an XRC target has taken. A number stands for the same queue until
+// that is closed, so the library is asked once for each.
 class XrcQueues : public SharedQueueFinder {
  public:
   explicit XrcQueues(Qp* qp) : qp_(qp) {}
   ReceiveSource* FindSharedQueue(std::uint32_t number) override;
+  // Where the receives of a source that was found complete; nullptr when it is gone.
+  Cq* CompletionQueueOf(const ReceiveSource* source) const;
   void Forget();
 
  private:
+  struct Known {
+    std::uint32_t number;
+    XrcQueue queue;
+    std::unique_ptr<QpReceives> source;
+  };
+
   Qp* const qp_;
-  std::vector<std::unique_ptr<QpReceives>> known_;
+  std::vector<Known> known_;
 };
 
 // A queue pair. The objects of an index live as long as the process and are used again, so a
@@ -191,13 +208,19 @@ struct Qp {
   std::unique_ptr<QueuePair> machine;     // connected types
   std::unique_ptr<DatagramQp> datagrams;  // UD
   Stream stream;
-  UniqueFd held;  // a peer that greeted before this queue pair was ready to receive
-  Greeting held_hello;
+  // Who greeted before this queue pair was ready to receive, and knew who its peer is.
+  struct Held {
+    UniqueFd fd;
+    Greeting hello;
+  };
+  std::vector<Held> held;
   Way way;                                // to the peer's memory, on the same host
   Instant connect_at = Instant::Never();  // next attempt
   int connect_tries = 0;
-  Instant timer = Instant::Never();  // what the engine has for it
-  std::atomic<bool> listed{false};   // in the engine's list of delayed acknowledgements
+  Instant look_at = Instant::Never();  // when to see whether unanswered requests got on
+  std::uint64_t looked_bytes = 0;      // what had come in by the last look
+  Instant timer = Instant::Never();    // what the engine has for it
+  std::atomic<bool> listed{false};     // in the engine's list of delayed acknowledgements
   std::uint32_t async_reported = 0;
   bool drain_notify = false;
   // What happened to the stream (EPOLL*) that nobody has looked at yet. Whoever gives up `mutex`

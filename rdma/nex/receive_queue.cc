@@ -76,6 +76,7 @@ void ReceiveQueue::Clear() {
 }
 
 void ReceiveQueue::Close() {
+  closed_.store(true, std::memory_order_release);
   const std::lock_guard lock(mutex_);
   head_ = count_ = depth_ = limit_ = 0;
   entries_ = {};

@@ -1,6 +1,7 @@
 #ifndef RDMA_NEX_RECEIVE_QUEUE_H_
 #define RDMA_NEX_RECEIVE_QUEUE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -31,6 +32,7 @@ class ReceiveQueue {
   void Clear();
   // For good: gives back its memory; nothing can be posted or taken any more.
   void Close();
+  bool closed() const { return closed_.load(std::memory_order_acquire); }
 
   int Resize(std::uint32_t depth);  // EINVAL when more than `depth` are posted
   bool SetLimit(std::uint32_t limit);
@@ -48,6 +50,7 @@ class ReceiveQueue {
 
   const int max_sges_;
   const std::uint32_t domain_;
+  std::atomic<bool> closed_{false};
   std::mutex mutex_;
   std::uint32_t depth_;
   std::uint32_t limit_ = 0;

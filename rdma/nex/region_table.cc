@@ -3,6 +3,7 @@
 #include <infiniband/verbs.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -87,10 +88,24 @@ RegionTable::Pinned RegionTable::Pin(const RegionQuery& query) {
 
 void RegionTable::Unpin(Region* region) { region->pins.fetch_sub(1, std::memory_order_release); }
 
-void RegionTable::WaitForPins(Region* region) {
+std::unique_lock<std::mutex> RegionTable::LockFor(const Region* region) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return std::find(changing_.begin(), changing_.end(), region) == changing_.end();
+  });
+  return lock;
+}
+
+void RegionTable::Drain(Region* region, std::unique_lock<std::mutex>* lock) {
+  changing_.push_back(region);
+  lock->unlock();
   // A pin lasts for one copy or system call that does not block.
   while (region->pins.load(std::memory_order_seq_cst) != 0) sched_yield();
+  // Who visits is another process, which may be slow.
   if (visitors_) visitors_(static_cast<std::uint32_t>(region - storage_.regions));
+  lock->lock();
+  std::erase(changing_, region);
+  changed_.notify_all();
 }
 
 std::uint32_t RegionTable::FreshKeyLocked() {
@@ -160,22 +175,22 @@ Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t 
 }
 
 bool RegionTable::Remove(Region* region) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock = LockFor(region);
   if (region->windows.load() != 0) return false;
   EraseLocked(region);
   region->key.store(0, std::memory_order_seq_cst);
-  WaitForPins(region);
+  Drain(region, &lock);
   GiveSlotLocked(region);
   return true;
 }
 
 bool RegionTable::Change(Region* region, std::uint32_t domain, std::byte* memory,
                          std::uint64_t first, std::uint64_t length, std::uint32_t access) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock = LockFor(region);
   if (region->windows.load() != 0) return false;
   const std::uint32_t key = region->key.load();
   region->key.store(0, std::memory_order_seq_cst);
-  WaitForPins(region);
+  Drain(region, &lock);
   region->domain = domain;
   region->memory = memory;
   region->first = first;
@@ -197,23 +212,23 @@ Region* RegionTable::AddWindow(std::uint32_t domain, std::uint32_t* key) {
   return window;
 }
 
-void RegionTable::UnbindLocked(Region* window) {
+void RegionTable::Unbind(Region* window, std::unique_lock<std::mutex>* lock) {
   if (window->key.load() == 0) return;
   window->key.store(0, std::memory_order_seq_cst);
-  WaitForPins(window);
+  Drain(window, lock);
   window->parent->windows.fetch_sub(1);
   window->parent = nullptr;
 }
 
 void RegionTable::RemoveWindow(Region* window) {
-  const std::lock_guard lock(mutex_);
-  UnbindLocked(window);
+  std::unique_lock lock = LockFor(window);
+  Unbind(window, &lock);
   EraseLocked(window);
   GiveSlotLocked(window);
 }
 
 bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock = LockFor(window);
   // A window of type 2 has to be free, and is made so by invalidating it (o10-37.2.30).
   if (binding.qpn != 0 && (window->key.load() != 0 || binding.length == 0)) return false;
   if (binding.length != 0) {
@@ -231,10 +246,11 @@ bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::
       return false;
     }
   }
-  UnbindLocked(window);
+  // A region with windows stays; this one is promised to it while the old binding ends.
+  if (binding.length != 0) binding.parent->windows.fetch_add(1);
+  Unbind(window, &lock);
   if (binding.length == 0) return true;
   window->parent = binding.parent;
-  window->parent->windows.fetch_add(1);
   window->access = binding.access;
   window->window_qpn = binding.qpn;
   window->memory = binding.parent->memory + (binding.address - binding.parent->first);
@@ -245,11 +261,11 @@ bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::
 }
 
 bool RegionTable::Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   Region* window = key == 0 ? nullptr : Find(key);
   if (window == nullptr || !window->is_window || window->domain != domain) return false;
   if (window->window_qpn != qpn) return false;  // type 1 windows cannot be invalidated
-  UnbindLocked(window);
+  Unbind(window, &lock);
   return true;
 }
 

@@ -2,6 +2,7 @@
 #define RDMA_NEX_REGION_TABLE_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -109,12 +110,18 @@ class RegionTable {
   void EraseLocked(const Region* region);
   Region* TakeSlotLocked();
   void GiveSlotLocked(Region* region);
-  void UnbindLocked(Region* window);
-  void WaitForPins(Region* region);
+  // The table's lock, once nobody else is changing the region.
+  std::unique_lock<std::mutex> LockFor(const Region* region);
+  // Returns when nobody uses the region, whose key was taken away, any more. The table is not
+  // locked meanwhile, and the region waits for LockFor.
+  void Drain(Region* region, std::unique_lock<std::mutex>* lock);
+  void Unbind(Region* window, std::unique_lock<std::mutex>* lock);
 
   std::function<std::uint32_t()> random_;
   std::function<void(std::uint32_t)> visitors_;
   std::mutex mutex_;  // guards changes; lookups do without
+  std::condition_variable changed_;
+  std::vector<const Region*> changing_;
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };

@@ -269,6 +269,17 @@ void Stream::SetDeathTimeout(Duration timeout) {
   const auto ms = static_cast<unsigned>(
       std::clamp<std::int64_t>(timeout.nanoseconds() / 1000000, 1000, 600000));
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+  // The time above ends a stream whose questions are not answered, too.
+  const int seconds = std::max(static_cast<int>(ms) / 4000, 1);
+  setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+  setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof seconds);
+}
+
+void Stream::WatchHost(bool on) {
+  if (on == watches_host_) return;
+  const int value = on ? 1 : 0;
+  setsockopt(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value);
+  watches_host_ = on;
 }
 
 void Stream::Close(bool gently) {
@@ -276,7 +287,7 @@ void Stream::Close(bool gently) {
   fd_.Reset();
   self_.Reset();
   state_ = State::kClosed;
-  blocked_ = unfinished_ = false;
+  blocked_ = unfinished_ = watches_host_ = false;
 }
 
 }  // namespace oxmem::nex

@@ -51,7 +51,11 @@ class Stream {
 
   // `gently`: what was written still reaches the peer.
   void Close(bool gently);
+  // How long what was written may stay unacknowledged by the peer's host; 0: for ever.
   void SetDeathTimeout(Duration timeout);
+  // Asks the peer's host, while there is nothing to write, whether it is there: without an answer
+  // for as long the stream ends. A peer that is slow, or stopped, has a host that answers.
+  void WatchHost(bool on);
 
  private:
   bool ReadGreeting(QueuePair& machine);
@@ -67,6 +71,7 @@ class Stream {
   std::array<std::byte, kGreetingBytes> greeting_;
   std::size_t greeting_have_ = 0;
   bool blocked_ = false;
+  bool watches_host_ = false;
   bool unfinished_ = false;
   // How much is read at once where a header is expected: a header behind a long payload, then
   // more and more until the next one.

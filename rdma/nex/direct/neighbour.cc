@@ -1,14 +1,19 @@
 #include "rdma/nex/direct/neighbour.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <infiniband/verbs.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 #include <vector>
+
+#include "transport/base/clock.h"
 
 namespace oxmem::nex {
 namespace {
@@ -17,8 +22,30 @@ namespace {
 // a message to change, and a copy of many bytes may reach memory in any order.
 constexpr std::uint64_t kOrderedBytes = 64;
 constexpr std::uint64_t kLastBytes = 8;
-// After so many looks at a visitor that does not leave, it is asked whether it still lives.
-constexpr int kPatience = 1000;
+// A visitor that has not left after this is looked after less often, and asked whether it still
+// lives and is on its way.
+constexpr Duration kPatience = Duration::Microseconds(100);
+constexpr timespec kBetweenLooks{0, 500000};
+constexpr Duration kJustNow = Duration::Milliseconds(1);
+
+// The calling thread's number; `self` is the process, which changes with a fork.
+std::uint32_t ThreadOf(pid_t self) {
+  thread_local pid_t process = 0;
+  thread_local std::uint32_t thread = 0;
+  if (process != self) {
+    process = self;
+    thread = static_cast<std::uint32_t>(syscall(SYS_gettid));
+  }
+  return thread;
+}
+
+// The beginning of a file of /proc, or "".
+std::string ReadProc(const std::string& path) {
+  char text[512];
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const ssize_t got = fd.valid() ? read(fd.get(), text, sizeof text) : 0;
+  return got > 0 ? std::string(text, static_cast<std::size_t>(got)) : std::string();
+}
 
 class Visit {
  public:
@@ -28,6 +55,7 @@ class Visit {
         inside_(door_.connection.load(std::memory_order_relaxed) == way.connection) {
     std::uint64_t nobody = 0;
     inside_ = inside_ && door_.busy.compare_exchange_strong(nobody, mark_);
+    if (inside_) door_.visitor.store(ThreadOf(way.self));
     if (inside_ && door_.connection.load() != way.connection) Leave();
   }
   ~Visit() {
@@ -56,9 +84,33 @@ bool Neighbour::Gone() const {
   return poll(&ended, 1, 0) == 1;
 }
 
+bool Neighbour::LivedJustNow() const {
+  const std::int64_t now = Now().nanoseconds();
+  if (now - lived_ns_.load(std::memory_order_relaxed) < kJustNow.nanoseconds()) return true;
+  if (Gone()) return false;
+  lived_ns_.store(now, std::memory_order_relaxed);
+  return true;
+}
+
+bool Neighbour::HasStoppedBehindItsCopy(pid_t thread) const {
+  // A stop by a signal happens on the way out of a system call, and these two are never begun
+  // again. Tracing stops threads on the way in as well, and has a letter of its own ('t').
+  const std::string folder =
+      "/proc/" + std::to_string(pid_) + "/task/" + std::to_string(thread) + "/";
+  const std::string call = ReadProc(folder + "syscall");
+  if (call.rfind(std::to_string(SYS_process_vm_readv) + " ", 0) != 0 &&
+      call.rfind(std::to_string(SYS_process_vm_writev) + " ", 0) != 0) {
+    return false;
+  }
+  const std::string state = ReadProc(folder + "stat");
+  const std::size_t name_end = state.rfind(") ");
+  return name_end != std::string::npos && state.compare(name_end, 3, ") T") == 0;
+}
+
 bool CopyThroughDoor(const Way& way, CopyDirection direction, std::span<const iovec> local,
                      const RemoteRange& remote, bool* hopeless) {
-  *hopeless = false;
+  *hopeless = !way.peer->LivedJustNow();
+  if (*hopeless) return false;
   const RegionStorage storage = way.peer->segment().regions();
   Region* const region = FindRegion(storage, remote.key);
   if (region == nullptr) return false;
@@ -133,12 +185,20 @@ void Neighbourhood::ChangeAccess(std::uint32_t index, std::uint32_t access) {
 }
 
 void Neighbourhood::WaitWhile(Door& door, const Neighbour& peer, std::uint64_t mark) {
-  for (int looks = 1; door.busy.load() == mark; ++looks) {
-    sched_yield();
-    if (looks % kPatience == 0 && peer.Gone()) {
+  const Instant patient_until = Now() + kPatience;
+  while (door.busy.load() == mark) {
+    if (Now() < patient_until) {
+      sched_yield();
+      continue;
+    }
+    // Whoever enters from here on looks at the door and the key after leaving its number, and
+    // finds them invalid; so this is the thread that may be copying, or nobody is.
+    const auto visitor = static_cast<pid_t>(door.visitor.load());
+    if (peer.Gone() || peer.HasStoppedBehindItsCopy(visitor)) {
       door.busy.compare_exchange_strong(mark, 0);
       return;
     }
+    nanosleep(&kBetweenLooks, nullptr);
   }
 }
 

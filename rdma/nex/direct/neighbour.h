@@ -4,6 +4,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,10 +27,17 @@ class Neighbour {
   const Segment& segment() const { return *segment_; }
   // Nothing of the process can be running any more, not even inside a system call.
   bool Gone() const;
+  // It was there a moment ago, or is now: too short a time to give its number away, which takes
+  // all numbers once around. What the segment says of that is only the owner's word.
+  bool LivedJustNow() const;
+  // The thread has been seen in the system call of a copy, and after that stopped by a signal,
+  // which no thread is within one: that copy has ended. Slow.
+  bool HasStoppedBehindItsCopy(pid_t thread) const;
 
  private:
   const pid_t pid_;
   const UniqueFd pidfd_;
+  mutable std::atomic<std::int64_t> lived_ns_{0};  // the moment of the last look
   const std::shared_ptr<Segment> segment_;
 };
 
@@ -77,7 +85,8 @@ class Neighbourhood {
   };
   void OpenDoor(std::uint32_t index, const DoorFacts& facts, std::shared_ptr<const Neighbour> peer);
   void ChangeAccess(std::uint32_t index, std::uint32_t access);
-  // Returns when nobody stands in it. A peer that has died does not stand there.
+  // Returns when nobody stands in it. A peer that has died does not stand there, nor does one that
+  // was stopped behind its copy.
   void CloseDoor(std::uint32_t index);
   // Returns when nobody is copying to or from the region, whose key is no longer valid.
   void WaitForVisitors(std::uint32_t region);

@@ -15,7 +15,9 @@ namespace {
 
 constexpr char kName[] = "nex-segment";
 constexpr std::uint64_t kMagic = 0x6e65782d73656731;  // "nex-seg1"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
+// Memory that is mapped must stay there: a file that is cut short ends whoever looks at it.
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 std::byte* Map(int fd, std::size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
@@ -28,8 +30,11 @@ std::unique_ptr<Segment> Segment::Create(std::uint64_t token) {
   // Growing a file beyond this limit would end the program with a signal.
   rlimit limit;
   if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur < kBytes) return nullptr;
-  UniqueFd fd(memfd_create(kName, MFD_CLOEXEC));
-  if (!fd.valid() || ftruncate(fd.get(), static_cast<off_t>(kBytes)) != 0) return nullptr;
+  UniqueFd fd(memfd_create(kName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.valid() || ftruncate(fd.get(), static_cast<off_t>(kBytes)) != 0 ||
+      fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) {
+    return nullptr;
+  }
   std::byte* const memory = Map(fd.get(), kBytes);
   if (memory == nullptr) return nullptr;
   std::unique_ptr<Segment> segment(new Segment(std::move(fd), memory));
@@ -56,9 +61,11 @@ std::unique_ptr<Segment> Segment::Open(const HostIdentity& host) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   struct stat facts;
   if (!fd.valid() || fstat(fd.get(), &facts) != 0 || !S_ISREG(facts.st_mode) ||
-      facts.st_size != static_cast<off_t>(kBytes)) {
+      facts.st_size != static_cast<off_t>(kBytes) || facts.st_uid != geteuid()) {
     return nullptr;
   }
+  const int seals = fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) return nullptr;
   std::byte* const memory = Map(fd.get(), kBytes);
   if (memory == nullptr) return nullptr;
   fd.Reset();

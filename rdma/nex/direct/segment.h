@@ -20,13 +20,15 @@ namespace oxmem::nex {
 // owner opens and closes it; the peer stands in it (`busy`) while it copies.
 //
 //   owner: open: fields, then connection := id     close: connection := 0, wait until busy is 0
-//   peer:  busy: 0 -> mark, then check the connection and the region's key, copy, busy := 0
+//   peer:  busy: 0 -> mark, visitor := thread, then check the connection and the region's key,
+//          copy, busy := 0
 //
 // Both orders are sequentially consistent: either the peer sees that the door or the region is
-// gone, or the owner sees the peer and waits for it.
+// gone, or the owner sees the peer, and which thread it is, and waits for it.
 struct alignas(64) Door {
   std::atomic<std::uint64_t> connection{0};  // 0: closed
   std::atomic<std::uint64_t> busy{0};        // a DoorMark, 0: nobody
+  std::atomic<std::uint32_t> visitor{0};     // the thread that stands in it
   std::atomic<std::uint32_t> domain{0};      // protection domain that keys must belong to
   std::atomic<std::uint32_t> access{0};      // what the queue pair allows, IBV_ACCESS_*
   std::atomic<std::uint32_t> qpn{0};         // for windows that are bound to a queue pair
@@ -55,8 +57,8 @@ class Segment {
 
   // Of this process. nullptr when the system does not allow it; nothing works without then.
   static std::unique_ptr<Segment> Create(std::uint64_t token);
-  // Of another process that has announced itself with `host`. nullptr when it is not allowed, is
-  // not there, or is not who it said.
+  // Of another process of this user that has announced itself with `host`. nullptr when it is not
+  // allowed, is not there, or is not who it said.
   static std::unique_ptr<Segment> Open(const HostIdentity& host);
   ~Segment();
   Segment(const Segment&) = delete;

@@ -104,7 +104,6 @@ class QueuePair {
   bool TakePeerSeen() { return peer_seen_ && !std::exchange(peer_told_, true); }
   Duration peer_timeout() const { return parameters_.peer_timeout; }
   bool drained() const { return requester_.idle() && out_.empty(); }
-  bool waits_for_receive() const { return responder_.waits_for_receive(); }
 
  private:
   enum class Sink : std::uint8_t { kHeader, kRequest, kResponse, kDrain };

@@ -14,7 +14,9 @@ Responder::Responder(const QpIdentity& identity, RegionTable* regions, ReceiveSo
     : identity_(identity), regions_(regions), receives_(receives), finder_(finder), out_(out) {}
 
 void Responder::Push(const Answer& answer) {
-  // Reads are bounded by kMaxReads, everything else by the requests in one round trip of state.
+  // Reads and atomics are bounded by kMaxReads. A NAK is the last answer of all, and after
+  // "receiver not ready" nothing is executed until what is here has gone out and "receiver ready"
+  // behind it.
   OXMEM_CHECK(answers_tail_ - answers_head_ < kMaxAnswers);
   answers_[answers_tail_++ % kMaxAnswers] = answer;
 }
@@ -88,7 +90,7 @@ Verdict Responder::TakeReceive(bool* taken) {
   Acknowledged();
   Push(answer);
   discarding_ = true;
-  ready_sent_ = false;
+  ready_due_ = ready_sent_ = false;
   return Verdict::kDrain;
 }
 
@@ -102,12 +104,7 @@ std::uint32_t Responder::CreditLimit() {
 
 void Responder::OnReceiveAvailable() {
   credits_due_ = gives_credits();
-  if (!waits_for_receive()) return;
-  Answer answer;
-  answer.header.type = FrameType::kReceiverReady;
-  answer.header.sequence = expected_;
-  Push(answer);
-  ready_sent_ = true;
+  ready_due_ = discarding_ && !ready_sent_;
 }
 
 Verdict Responder::Deny(NakCode code) {
@@ -291,7 +288,6 @@ bool Responder::Stage(OutFrame* frame, bool acknowledge) {
   if (HasAnswers()) {
     const Answer& answer = answers_[answers_head_++ % kMaxAnswers];
     header = answer.header;
-    if (gives_credits() && header.type == FrameType::kReceiverReady) header.key = CreditLimit();
     if (answer.has_payload) {
       frame->own = answer.range;
       frame->length = header.length;
@@ -302,6 +298,12 @@ bool Responder::Stage(OutFrame* frame, bool acknowledge) {
                         .domain = answer.domain,
                         .qpn = identity_.qpn};
     }
+  } else if (ready_due_) {
+    header.type = FrameType::kReceiverReady;
+    header.sequence = expected_;
+    ready_due_ = false;
+    ready_sent_ = true;
+    if (gives_credits()) header.key = CreditLimit();
   } else if (ack_due() && acknowledge) {
     // The peer learns from the first frame of its own that there are credits at all.
     const bool first = gives_credits() && !std::exchange(credits_announced_, true);
@@ -324,7 +326,10 @@ void Responder::FailCurrent(ibv_wc_status status) {
   if (has_work_) CompleteReceive(status);
 }
 
-void Responder::DropAnswers() { answers_head_ = answers_tail_; }
+void Responder::DropAnswers() {
+  answers_head_ = answers_tail_;
+  ready_due_ = false;
+}
 
 void Responder::Reset() {
   expected_ = ack_ = 0;

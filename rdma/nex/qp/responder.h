@@ -34,11 +34,9 @@ class Responder {
   void OnAttached();
   // What Await of the receives, or a Take that found none, was waiting for.
   void OnReceiveAvailable();
-  bool waits_for_receive() const { return discarding_ && !ready_sent_; }
 
   // Writes the next answer. Acknowledgements go out only with `acknowledge`.
   bool Stage(OutFrame* frame, bool acknowledge);
-  bool HasAnswers() const { return answers_head_ != answers_tail_; }
   bool ack_due() const { return ack_due_ || credits_due_; }
   bool ack_urgent() const { return unacked_ >= kAckEvery || unacked_bytes_ >= kAckBytes; }
 
@@ -57,6 +55,7 @@ class Responder {
     bool has_payload = false;
   };
 
+  bool HasAnswers() const { return answers_head_ != answers_tail_; }
   void Push(const Answer& answer);
   void Acknowledged();  // what goes out now acknowledges everything that is done
   Verdict Deny(NakCode code);
@@ -91,6 +90,7 @@ class Responder {
   std::uint64_t unacked_bytes_ = 0;
   bool ack_due_ = false;
   bool discarding_ = false;  // until the peer comes back to expected_
+  bool ready_due_ = false;   // there is a receive again, and nobody told the peer
   bool ready_sent_ = false;
   bool denied_ = false;
   bool denied_access_ = false;  // for a key, an address or a range; else the request made no sense

@@ -25,7 +25,7 @@ Srq* PrepareSrq(ibv_pd* pd, void* srq_context, const ibv_srq_attr& attributes) {
     errno = EINVAL;
     return nullptr;
   }
-  auto queue = std::make_unique<ReceiveQueue>(
+  auto queue = std::make_shared<ReceiveQueue>(
       attributes.max_wr, static_cast<int>(attributes.max_sge), From(pd)->domain);
   Srq* srq = Renewed(Library::Get()->objects().receive_queues.Take());
   srq->queue = std::move(queue);
@@ -118,11 +118,11 @@ int DestroySrq(ibv_srq* handle) {
   ForgetEvents(handle->context, handle);
   WaitForEventAcks(&handle->mutex, &handle->cond, &handle->events_completed, srq->async_reported);
   Library::Get()->RemoveSharedQueue(srq);
+  // Whoever is just looking at an XRC queue still finds one.
+  srq->queue->Close();
   if (srq->cq != nullptr) srq->cq->users.fetch_sub(1);
   if (srq->xrcd != nullptr) reinterpret_cast<Xrcd*>(srq->xrcd)->users.fetch_sub(1);
   From(handle->pd)->users.fetch_sub(1);
-  // Whoever is just looking at an XRC queue still finds one.
-  srq->queue->Close();
   Library::Get()->objects().receive_queues.Give(srq);
   return 0;
 }
@@ -182,21 +182,26 @@ int CloseXrcd(ibv_xrcd* handle) {
 }
 
 ReceiveSource* XrcQueues::FindSharedQueue(std::uint32_t number) {
-  Srq* srq = Library::Get()->FindSharedQueue(number);
-  if (srq == nullptr || srq->xrcd != &qp_->xrcd->base) return nullptr;
-  for (const auto& known : known_) {
-    if (known->shared() == srq && known->queue() == srq->queue.get()) return known.get();
+  for (const Known& known : known_) {
+    if (known.number == number && !known.queue.receives->closed()) return known.source.get();
   }
-  known_.push_back(std::make_unique<QpReceives>(qp_, srq->queue.get(), srq));
-  return known_.back().get();
+  XrcQueue found = Library::Get()->FindSharedQueue(number);
+  if (found.srq == nullptr || found.xrcd != &qp_->xrcd->base) return nullptr;
+  auto source = std::make_unique<QpReceives>(qp_, found.receives.get(), found.srq);
+  known_.push_back({number, std::move(found), std::move(source)});
+  return known_.back().source.get();
+}
+
+Cq* XrcQueues::CompletionQueueOf(const ReceiveSource* source) const {
+  for (const Known& known : known_) {
+    if (known.source.get() == source)
+      return known.queue.receives->closed() ? nullptr : known.queue.cq;
+  }
+  return nullptr;
 }
 
 void XrcQueues::Forget() {
-  for (const auto& known : known_) {
-    if (Library::Get()->FindSharedQueue(known->shared()->number) == known->shared()) {
-      known->queue()->Forget(qp_);
-    }
-  }
+  for (const Known& known : known_) known.queue.receives->Forget(qp_);
   known_.clear();
 }
 

@@ -1,10 +1,12 @@
 // Copies between processes of one host: what is allowed, and that memory is never touched after
 // its registration ended, whoever dies when.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <infiniband/verbs.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -165,6 +167,28 @@ TEST_F(DirectTest, AStrangerIsNotMet) {
   EXPECT_EQ(host_.neighbours->Meet({}), nullptr);
 }
 
+TEST_F(DirectTest, ASegmentThatCouldBeCutShortIsNotMapped) {
+  const Host other;
+  const HostIdentity good = host_.neighbours->identity();
+  EXPECT_NE(other.neighbours->Meet(good), nullptr);
+  // The same, as a peer would make it that means harm.
+  struct stat facts {};
+  ASSERT_EQ(fstat(static_cast<int>(good.fd), &facts), 0);
+  const UniqueFd fd(memfd_create("nex-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  std::array<std::byte, 4096> header;
+  ASSERT_EQ(pread(static_cast<int>(good.fd), header.data(), header.size(), 0), 4096);
+  ASSERT_EQ(write(fd.get(), header.data(), header.size()), 4096);
+  ASSERT_EQ(ftruncate(fd.get(), facts.st_size), 0);
+  HostIdentity harm = good;
+  harm.fd = static_cast<std::uint32_t>(fd.get());
+  const Host third;
+  EXPECT_EQ(third.neighbours->Meet(harm), nullptr);
+  EXPECT_NE(ftruncate(static_cast<int>(good.fd), 0), 0);
+  // Nothing but the seals was wrong with it.
+  ASSERT_EQ(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+  EXPECT_NE(third.neighbours->Meet(harm), nullptr);
+}
+
 // Pages both processes see, for what a test and its child tell each other.
 struct Shared {
   std::atomic<int> step{0};
@@ -299,12 +323,57 @@ TEST_F(DirectProcessesTest, AVisitorThatDiesInTheDoorDoesNotHoldUpDeregistration
   });
   for (int looks = 0; looks < 1000; ++looks) sched_yield();
   EXPECT_FALSE(removed);
+  // Which holds nobody up who wants something else of the table.
+  std::vector<std::byte> unrelated(64);
+  EXPECT_NE(host.regions->Add(kDomain, unrelated.data(), 0, 64, kAll), nullptr);
   EXPECT_FALSE(visitor->Gone());
   kill(child_, SIGKILL);
   // Not even reaped: its end is seen all the same.
   remover.join();
   EXPECT_TRUE(visitor->Gone());
   host.neighbours->CloseDoor(kIndex);
+}
+
+TEST_F(DirectProcessesTest, AVisitorThatIsStoppedBehindItsCopyIsNotWaitedFor) {
+  constexpr std::size_t kLong = std::size_t{16} << 20;
+  Fork([this] {
+    Host host;
+    shared_->identity = host.neighbours->identity();
+    shared_->step = 1;
+    shared_->Await(2);
+    const auto peer = host.neighbours->Meet(shared_->identity);
+    if (peer == nullptr) _exit(1);
+    std::vector<std::byte> data(kLong);
+    const iovec local{data.data(), data.size()};
+    bool hopeless = false;
+    for (const Way way = WayThrough(peer);;) {
+      CopyThroughDoor(way, CopyDirection::kRead, {&local, 1}, {0, kLong, shared_->key}, &hopeless);
+    }
+  });
+  Host host;
+  shared_->Await(1);
+  const auto visitor = host.neighbours->Meet(shared_->identity);
+  ASSERT_NE(visitor, nullptr);
+  std::vector<std::byte> memory(kLong);
+  host.neighbours->OpenDoor(kIndex, Facts(), visitor);
+  Region* const region = host.regions->Add(kDomain, memory.data(), 0, kLong, kAll);
+  shared_->key = region->key;
+  shared_->identity = host.neighbours->identity();
+  shared_->step = 2;
+  // Nearly always it is copying, and stops at the end of that.
+  const Door& door = host.neighbours->own()->door(kIndex);
+  while (!visitor->HasStoppedBehindItsCopy(static_cast<pid_t>(door.visitor.load()))) {
+    kill(child_, SIGCONT);
+    poll(nullptr, 0, 5);
+    kill(child_, SIGSTOP);
+    int status = 0;
+    ASSERT_EQ(waitpid(child_, &status, WUNTRACED), child_);
+    ASSERT_TRUE(WIFSTOPPED(status));
+  }
+  EXPECT_NE(door.busy.load(), 0u);
+  EXPECT_TRUE(host.regions->Remove(region));
+  host.neighbours->CloseDoor(kIndex);
+  EXPECT_EQ(door.busy.load(), 0u);
 }
 
 TEST_F(DirectProcessesTest, MemoryOfADeadProcessIsNotCopied) {

@@ -272,6 +272,30 @@ TEST_P(QueuePairSim, FiniteReceiverNotReadyRetriesRunOut) {
   EXPECT_EQ(IBV_WC_RNR_RETRY_EXC_ERR, loop.sides[0].done[0].wc.status);
 }
 
+// A peer that reads no answer, and sends again what it was not asked for again.
+TEST_P(QueuePairSim, WhoSendsAgainWithoutReadingAnAnswerIsNotHeard) {
+  const auto say = [&](std::uint32_t sequence) {
+    FrameHeader header;
+    header.sequence = sequence;
+    std::array<std::byte, kHeaderBytes> bytes;
+    EncodeHeader(header, bytes);
+    EXPECT_TRUE(b_.qp->OnBytes(bytes, loop_.now));
+  };
+  for (std::uint32_t round = 0; round < 1000; ++round) {
+    loop_.Receive(1, round, {loop_.Local(1, 0, 8)});
+    say(static_cast<std::uint32_t>(b_.qp->completions().size()));
+    say(static_cast<std::uint32_t>(b_.qp->completions().size()));
+  }
+  EXPECT_EQ(1u, b_.qp->completions().size());
+  // Once "receiver ready" is out, the message counts.
+  IoBatch batch;
+  ASSERT_TRUE(b_.qp->FillOutput(&batch, true));
+  b_.qp->OnWritten(batch.bytes);
+  batch.Release();
+  say(1);
+  EXPECT_EQ(2u, b_.qp->completions().size());
+}
+
 TEST_P(QueuePairSim, APeerThatDiesIsReportedOnceAndTheRestIsFlushedInOrder) {
   for (std::uint64_t i = 0; i < 5; ++i) {
     ASSERT_EQ(0, loop_.Send(0, Wr(i, IBV_WR_SEND, 0), {loop_.Local(0, 0, 8)}));

@@ -1,5 +1,6 @@
 #include "tests/e2e/nex/verbs/device.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -81,6 +82,37 @@ ibv_qp* VerbsTest::MakeQp(const QpOptions& options, ibv_cq* cq) {
   return qp;
 }
 
+ibv_xrcd* VerbsTest::OpenXrcd() {
+  ibv_xrcd_init_attr init{};
+  init.comp_mask = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
+  init.fd = -1;
+  init.oflags = O_CREAT;
+  return ibv_open_xrcd(context_, &init);
+}
+
+ibv_srq* VerbsTest::MakeXrcQueue(ibv_xrcd* xrcd, ibv_cq* cq) {
+  ibv_srq_init_attr_ex init{};
+  init.attr = {16, 1, 0};
+  init.comp_mask =
+      IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+  init.srq_type = IBV_SRQT_XRC;
+  init.pd = pd_;
+  init.xrcd = xrcd;
+  init.cq = cq;
+  return ibv_create_srq_ex(context_, &init);
+}
+
+ibv_qp* VerbsTest::MakeXrcTarget(ibv_xrcd* xrcd) {
+  ibv_qp_init_attr_ex init{};
+  init.qp_type = IBV_QPT_XRC_RECV;
+  init.comp_mask = IBV_QP_INIT_ATTR_XRCD;
+  init.xrcd = xrcd;
+  ibv_qp* qp = ibv_create_qp_ex(context_, &init);
+  EXPECT_NE(nullptr, qp);
+  if (qp != nullptr) qps_.push_back(qp);
+  return qp;
+}
+
 void VerbsTest::ToInit(ibv_qp* qp, const QpOptions& options) {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_INIT;
@@ -111,7 +143,9 @@ void VerbsTest::ToRtr(ibv_qp* qp, const QpAddress& peer, const QpOptions& option
   if (options.type != IBV_QPT_UD) {
     mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
   }
-  if (options.type == IBV_QPT_RC) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  if (options.type == IBV_QPT_RC || options.type == IBV_QPT_XRC_RECV) {
+    mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  }
   ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));
 }
 
@@ -124,7 +158,8 @@ void VerbsTest::ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& option
   a.retry_cnt = options.retry_count;
   a.rnr_retry = options.rnr_retry;
   int mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
-  if (options.type == IBV_QPT_RC) {
+  if (options.type == IBV_QPT_XRC_RECV) mask |= IBV_QP_TIMEOUT;
+  if (options.type == IBV_QPT_RC || options.type == IBV_QPT_XRC_SEND) {
     mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
   }
   ASSERT_EQ(0, ibv_modify_qp(qp, &a, mask));
@@ -161,6 +196,15 @@ int VerbsTest::Receive(ibv_qp* qp, std::uint64_t id, std::vector<ibv_sge> sges) 
   wr.num_sge = static_cast<int>(sges.size());
   ibv_recv_wr* bad = nullptr;
   return ibv_post_recv(qp, &wr, &bad);
+}
+
+int VerbsTest::Receive(ibv_srq* srq, std::uint64_t id, std::vector<ibv_sge> sges) {
+  ibv_recv_wr wr{};
+  wr.wr_id = id;
+  wr.sg_list = sges.data();
+  wr.num_sge = static_cast<int>(sges.size());
+  ibv_recv_wr* bad = nullptr;
+  return ibv_post_srq_recv(srq, &wr, &bad);
 }
 
 ibv_send_wr VerbsTest::Wr(std::uint64_t id, ibv_wr_opcode opcode) {

@@ -49,6 +49,10 @@ class VerbsTest : public testing::Test {
   void TearDown() override;
 
   ibv_qp* MakeQp(const QpOptions& options, ibv_cq* cq = nullptr);
+  // A domain of its own, and what receives in it.
+  ibv_xrcd* OpenXrcd();
+  ibv_srq* MakeXrcQueue(ibv_xrcd* xrcd, ibv_cq* cq);
+  ibv_qp* MakeXrcTarget(ibv_xrcd* xrcd);
   void ToInit(ibv_qp* qp, const QpOptions& options);
   void ToRtr(ibv_qp* qp, const QpAddress& peer, const QpOptions& options);
   void ToRts(ibv_qp* qp, const QpAddress& peer, const QpOptions& options);  // from INIT
@@ -64,6 +68,7 @@ class VerbsTest : public testing::Test {
   // The code of ibv_post_send / ibv_post_recv.
   static int Send(ibv_qp* qp, ibv_send_wr wr, std::vector<ibv_sge> sges);
   static int Receive(ibv_qp* qp, std::uint64_t id, std::vector<ibv_sge> sges);
+  static int Receive(ibv_srq* srq, std::uint64_t id, std::vector<ibv_sge> sges);
   static ibv_send_wr Wr(std::uint64_t id, ibv_wr_opcode opcode);
 
   // So many completions; fails the test when they do not come within 20 s.

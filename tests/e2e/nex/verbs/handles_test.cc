@@ -75,6 +75,41 @@ TEST_F(Handles, DestroyingTwiceIsRefused) {
   Refused("ibv_close_xrcd", [&] { return ibv_close_xrcd(xrcd); });
 }
 
+// A target that has taken from a queue ends after it, when its object stands for another one.
+TEST_F(Handles, AnXrcTargetOutlivesTheQueuesThatItUsed) {
+  ibv_xrcd* xrcd = OpenXrcd();
+  ibv_srq* srq = MakeXrcQueue(xrcd, cq_);
+  ibv_qp* target = MakeXrcTarget(xrcd);
+  QpOptions options;
+  options.type = IBV_QPT_XRC_SEND;
+  ibv_qp* sender = MakeQp(options);
+  ToInit(sender, options);
+  ToRts(sender, AddressOf(target), options);
+  options.type = IBV_QPT_XRC_RECV;
+  ToInit(target, options);
+  ToRts(target, AddressOf(sender), options);
+  const auto exchange = [&](ibv_srq* to) {
+    ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+    ASSERT_EQ(0, ibv_get_srq_num(to, &wr.qp_type.xrc.remote_srqn));
+    ASSERT_EQ(0, Receive(to, 2, {Range(4096, 64)}));
+    ASSERT_EQ(0, Send(sender, wr, {Range(0, 64)}));
+    for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  };
+  exchange(srq);
+  ASSERT_EQ(0, ibv_destroy_srq(srq));
+  ibv_srq* other = MakeXrcQueue(xrcd, cq_);
+  for (int i = 0; i < 1000 && other != srq; ++i) {
+    ASSERT_EQ(0, ibv_destroy_srq(other));
+    other = MakeXrcQueue(xrcd, cq_);
+  }
+  ASSERT_EQ(srq, other) << "the object was not used again";
+  exchange(other);
+  ASSERT_EQ(0, ibv_destroy_srq(other));
+  for (ibv_qp* qp : qps_) ASSERT_EQ(0, ibv_destroy_qp(qp));
+  qps_.clear();
+  ASSERT_EQ(0, ibv_close_xrcd(xrcd));
+}
+
 TEST_F(Handles, UseAfterDestroyIsRefused) {
   ibv_qp* qp = MakeQp({});
   qps_.clear();

@@ -2,6 +2,7 @@
 // touches nothing else.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -23,6 +24,9 @@ namespace {
 constexpr std::uint32_t kSlotShift = 14;
 constexpr std::uint32_t kImpostor =
     1;  // never that of a real queue pair; it connects, being smaller
+
+// Of memory that the device is writing to.
+__attribute__((no_sanitize("thread"))) std::byte Peek(const volatile std::byte* at) { return *at; }
 
 class Hostile : public VerbsTest {
  protected:
@@ -207,6 +211,49 @@ TEST_F(Hostile, WhoGreetsAndNeverConfirmsDoesNotKeepThePeerOut) {
   EXPECT_TRUE(Closed(fd));
 }
 
+TEST_F(Hostile, StrangersThatGreetBeforeAQueuePairIsReadyDoNotKeepThePeerOut) {
+  ibv_qp* c = MakeQp({});
+  ibv_qp* d = MakeQp({});
+  if (c->qp_num > d->qp_num) std::swap(c, d);  // c will connect
+  ToInit(c, {});
+  ToInit(d, {});
+  ToRts(c, AddressOf(d), {});
+  Greeting greeting;
+  greeting.source_qpn = kImpostor;
+  greeting.destination_qpn = d->qp_num;
+  std::vector<UniqueFd> strangers;
+  for (int i = 0; i < 100; ++i) {
+    UniqueFd fd = Dial();
+    Say(fd, Bytes(greeting));
+    if (i % 2 == 0) strangers.push_back(std::move(fd));
+  }
+  // More than are kept: the last are refused, so all of them were looked at.
+  EXPECT_TRUE(Closed(strangers.back()));
+  ToRts(d, AddressOf(c), {});
+  ASSERT_EQ(0, Receive(d, 7, {Range(4096, 64)}));
+  ASSERT_EQ(0, Send(c, Wr(1, IBV_WR_SEND), {Range(0, 64)}));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+}
+
+TEST_F(Hostile, TheNumberOfThePeerIsNotEnoughFromAnotherAddress) {
+  const ibv_qp* victim = Victim();
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 98);
+  ASSERT_EQ(0, bind(fd.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from));
+  const sockaddr_in to = Port();
+  ASSERT_EQ(0, connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to));
+  Greeting greeting;
+  greeting.source_qpn = kImpostor;
+  greeting.destination_qpn = victim->qp_num;
+  greeting.nonce = 1;
+  Say(fd, Bytes(greeting));
+  std::array<std::byte, 1> byte;
+  EXPECT_GE(0, recv(fd.get(), byte.data(), byte.size(), 0));
+  Greet(victim);
+}
+
 TEST_F(Hostile, AConfirmWithoutTheNonceOpensNothing) {
   const ibv_qp* victim = Victim();
   const UniqueFd fd = Dial();
@@ -296,6 +343,79 @@ TEST_F(Hostile, AHalfMessageThatEndsIsAReceiveThatFailed) {
   ASSERT_EQ(0, shutdown(fd.get(), SHUT_WR));
   EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, Wait(cq_, 1).at(0).status);
   Exchange();
+}
+
+TEST_F(Hostile, AHalfMessageThatIsFlushedGivesAnXrcReceiveBack) {
+  ibv_xrcd* xrcd = OpenXrcd();
+  ibv_cq* cq = ibv_create_cq(context_, 16, nullptr, nullptr, 0);
+  ibv_srq* srq = MakeXrcQueue(xrcd, cq);
+  ibv_qp* target = MakeXrcTarget(xrcd);
+  FrameHeader header;
+  header.length = 4096;
+  ASSERT_EQ(0, ibv_get_srq_num(srq, &header.srq_number));
+  ASSERT_EQ(0, Receive(srq, 9, {Range(8192, 4096)}));
+  QpOptions options;
+  options.type = IBV_QPT_XRC_RECV;
+  ToInit(target, options);
+  QpAddress impostor = AddressOf(target);
+  impostor.qpn = kImpostor;
+  ToRts(target, impostor, options);
+  {
+    const UniqueFd fd = Greet(target);
+    Say(fd, Bytes(header));
+    // The first bytes are in place, so the receive is taken.
+    Say(fd, std::vector<std::byte>(100, std::byte{0xee}));
+    while (Peek(&buffer_[8192 + 99]) != std::byte{0xee}) poll(nullptr, 0, 1);
+    ibv_qp_attr failed{};
+    failed.qp_state = IBV_QPS_ERR;
+    ASSERT_EQ(0, ibv_modify_qp(target, &failed, IBV_QP_STATE));
+    const auto done = Wait(cq, 1);
+    EXPECT_EQ(9u, done.at(0).wr_id);
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, done.at(0).status);
+  }
+  ASSERT_EQ(0, ibv_destroy_qp(target));
+  qps_.pop_back();
+  ASSERT_EQ(0, ibv_destroy_srq(srq));
+  ASSERT_EQ(0, ibv_close_xrcd(xrcd));
+  ASSERT_EQ(0, ibv_destroy_cq(cq));
+  Exchange();
+}
+
+TEST_F(Hostile, APeerWhoseHostIsGoneIsLostAndOneThatIsSilentIsNot) {
+  ibv_send_wr wr = Wr(1, IBV_WR_RDMA_READ);
+  wr.wr.rdma = {At(0), mr_->rkey};
+  const auto asked = [&](ibv_qp* qp, std::uint64_t id) {
+    UniqueFd fd = Greet(qp);
+    wr.wr_id = id;
+    EXPECT_EQ(0, Send(qp, wr, {Range(0, 8)}));
+    std::array<std::byte, kHeaderBytes> bytes;
+    for (;;) {
+      EXPECT_EQ(static_cast<ssize_t>(bytes.size()),
+                recv(fd.get(), bytes.data(), bytes.size(), MSG_WAITALL));
+      const auto header = DecodeHeader(bytes);
+      if (!header || header->type == FrameType::kRead) return fd;
+    }
+  };
+  const UniqueFd silent = asked(Victim(), 1);
+  UniqueFd gone = asked(Victim(), 2);
+  // Its end of the connection goes without a word, and with everything acknowledged.
+  const int on = 1;
+  ASSERT_EQ(0, setsockopt(gone.get(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on));
+  if (setsockopt(gone.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof on) != 0) {
+    GTEST_SKIP() << "needs CAP_NET_ADMIN";
+  }
+  gone.Reset();
+  const auto done = Wait(cq_, 1);
+  EXPECT_EQ(2u, done.at(0).wr_id);
+  EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, done.at(0).status);
+  // The host of the silent one answered as often.
+  Exchange();
+  FrameHeader answer;
+  answer.type = FrameType::kReadResponse;
+  answer.length = 8;
+  Say(silent, Bytes(answer));
+  Say(silent, std::vector<std::byte>(8));
+  EXPECT_EQ(IBV_WC_SUCCESS, Wait(cq_, 1).at(0).status);
 }
 
 TEST_F(Hostile, AStormOfConnectionsPasses) {
