@@ -40,7 +40,6 @@ Engine::Engine(const Config& config, RegionTable* regions, Neighbourhood* neighb
 bool Engine::ListenOn(std::uint32_t slot, int* error) {
   std::vector<UniqueFd> listeners;
   datagram_fds_.clear();
-  datagram_fds_.reserve(config_.addresses.size() + 2);
   for (const LocalAddress& address : config_.addresses) {
     UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     const int one = 1;
@@ -124,6 +123,7 @@ void Engine::AbandonInChild() {
   if (neighbours_->usable()) neighbours_->own()->BecomePrivate();
   listeners_.clear();
   datagram_fds_.clear();
+  groups_.CloseInChild();
   epoll_.Reset();
   wake_.Reset();
   spare_.Reset();
@@ -241,6 +241,9 @@ void Engine::Dispatch(Server server, std::vector<Qp*>* noticed) {
         break;
       case Kind::kDatagrams:
         ReceiveDatagrams(value);
+        break;
+      case Kind::kGroup:
+        ReceiveFromGroup(static_cast<int>(value));
         break;
       case Kind::kQp:
         if (Qp* qp = qps_[value].load(); qp != nullptr) {
