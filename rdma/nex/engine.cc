@@ -42,11 +42,15 @@ bool Engine::ListenOn(std::uint32_t slot, int* error) {
   datagram_fds_.clear();
   for (const LocalAddress& address : config_.addresses) {
     UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) {
+      *error = errno;
+      return false;
+    }
     const int one = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     const sockaddr_in6 local =
         AddressOf(address.gid, static_cast<std::uint16_t>(config_.base_port + slot));
-    if (!fd.valid() || bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) ||
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0 ||
         listen(fd.get(), 1024) != 0) {
       *error = errno;
       return false;
@@ -78,11 +82,11 @@ int Engine::Start(std::string* error) {
   }
   epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   wake_.Reset(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  spare_.Reset(dup(wake_.get()));
   if (!epoll_.valid() || !wake_.valid()) {
-    *error = "no file descriptors left";
-    return errno;
+    *error = "no file descriptors left (see `ulimit -n`)";
+    return EMFILE;
   }
+  spare_.Reset(dup(wake_.get()));
   epoll_event event{};
   event.events = EPOLLIN;
   for (std::size_t i = 0; i < listeners_.size(); ++i) {

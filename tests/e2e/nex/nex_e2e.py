@@ -135,7 +135,9 @@ def devices(pair):
 
 def bad_environment(pair):
     for name, value in (("NEX_PORT", "70000"), ("NEX_PORT", "x"), ("NEX_ADDR", "192.0.2.1"),
-                        ("NEX_ADDR", "nowhere"), ("NEX_DIRECT", "2"), ("NEX_DEVICE", "a b"), ("NEX_DEBUG", "9")):
+                        ("NEX_ADDR", "nowhere"), ("NEX_ADDR", "::"), ("NEX_ADDR", "0.0.0.0"),
+                        ("NEX_ADDR", "127.0.0.1,::ffff:127.0.0.1"), ("NEX_DIRECT", "2"), ("NEX_DEVICE", "a b"),
+                        ("NEX_DEBUG", "3")):
         pair.env = dict(os.environ, **{name: value})
         run = pair.start(["ibv_devinfo", "-d", "nex0"])
         text = run.communicate(timeout=TIMEOUT_S)[0]

@@ -2,12 +2,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "tests/e2e/nex/verbs/device.h"
@@ -84,10 +86,10 @@ TEST_F(Limits, SixteenPiecesAreGatheredAndScatteredAndSeventeenRefused) {
   wr.wr.rdma.remote_addr = At(kThere + 200000);
   ASSERT_EQ(0, Send(from, wr, source));
   ExpectDone(1);
-  EXPECT_TRUE(std::equal(buffer_.begin() + kThere + 200000,
-                         buffer_.begin() + kThere + 200000 +
-                             static_cast<std::ptrdiff_t>(Bytes(source).size()),
-                         Bytes(source).begin()));
+  EXPECT_TRUE(std::equal(
+      buffer_.begin() + kThere + 200000,
+      buffer_.begin() + kThere + 200000 + static_cast<std::ptrdiff_t>(Bytes(source).size()),
+      Bytes(source).begin()));
 
   EXPECT_EQ(EINVAL, Send(from, Wr(4, IBV_WR_SEND), Pieces(0, kMostPieces + 1)));
   EXPECT_EQ(EINVAL, Receive(to, 8, Pieces(kThere, kMostPieces + 1)));
@@ -148,6 +150,58 @@ TEST_F(Limits, NobodyListensOnAddressesThatAreNotConfigured) {
   };
   EXPECT_TRUE(answers("127.0.0.1"));
   EXPECT_FALSE(answers("127.0.0.2"));
+}
+
+// Opens the device in a process with so many descriptors: 0 or the errno.
+int OpenWith(rlim_t descriptors) {
+  const rlimit limit{descriptors, descriptors};
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
+  errno = 0;
+  int count = 0;
+  ibv_device** list = ibv_get_device_list(&count);
+  if (list == nullptr || count == 0) return errno;
+  return ibv_open_device(list[0]) != nullptr ? 0 : errno;
+}
+
+TEST_F(Limits, WithoutDescriptorsThatIsTheReason) {
+  bool opened = false;
+  for (rlim_t descriptors = 3; !opened && descriptors < 100; ++descriptors) {
+    int code = -1;
+    const std::string said = ErrorsOf([&] {
+      const pid_t child = fork();
+      if (child == 0) _exit(OpenWith(descriptors));
+      int status = -1;
+      ASSERT_EQ(child, waitpid(child, &status, 0));
+      ASSERT_TRUE(WIFEXITED(status)) << status;
+      code = WEXITSTATUS(status);
+    });
+    opened = code == 0;
+    if (opened) continue;
+    EXPECT_EQ(EMFILE, code) << descriptors << ": " << strerror(code) << "; " << said;
+    EXPECT_EQ(std::string::npos, said.find("not an address")) << said;
+  }
+  EXPECT_TRUE(opened);
+}
+
+// Each of the processes knows the devices of all before it.
+TEST_F(Limits, ForksOfForksHaveADeviceOfTheirOwn) {
+  constexpr int kGenerations = 12;
+  for (int generation = 1; generation <= kGenerations; ++generation) {
+    const pid_t child = fork();
+    if (child != 0) {
+      int status = -1;
+      EXPECT_EQ(child, waitpid(child, &status, 0));
+      EXPECT_EQ(0, status) << "after " << generation;
+      if (generation > 1) _exit(HasFailure() ? 1 : 0);
+      return;
+    }
+    int count = 0;
+    ibv_device** list = ibv_get_device_list(&count);
+    ibv_context* own = ibv_open_device(list[0]);
+    if (own == nullptr || ibv_alloc_pd(own) == nullptr || ibv_close_device(context_) != 0) _exit(1);
+    context_ = own;
+  }
+  _exit(0);
 }
 
 }  // namespace
