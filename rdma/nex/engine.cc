@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "rdma/nex/debug.h"
 
@@ -206,11 +207,13 @@ void Engine::Sleep(int timeout_ms, bool leased) {
 bool Engine::WaitFor(int fd) {
   // More than one: the background thread has to do it for all.
   if (waiting_.fetch_add(1) > 0 && leased_.load()) Wake();
+  // The thread may be cancelled in the meantime.
+  const std::unique_ptr<std::atomic<int>, void (*)(std::atomic<int>*)> one_less(
+      &waiting_, [](std::atomic<int>* waiting) { waiting->fetch_sub(1); });
   waits_.fetch_add(1);
   pollfd fds[2] = {{fd, POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
   const bool good = poll(fds, 2, -1) >= 0;
   if (good && (fds[1].revents & POLLIN) != 0) Dispatch(Server::kProgram, nullptr);
-  waiting_.fetch_sub(1);
   return good;
 }
 

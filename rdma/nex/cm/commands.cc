@@ -2,7 +2,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <infiniband/verbs.h>
-#include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -568,6 +567,7 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
 int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
                         std::size_t out_size) {
   for (;;) {
+    const std::uint32_t seen = file->events.announcements();
     {
       const std::lock_guard lock(mutex_);
       Event event;
@@ -583,8 +583,7 @@ int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_ev
       }
     }
     if (!file->events.waits()) return EAGAIN;
-    pollfd readable{file->events.fd(), POLLIN, 0};
-    if (poll(&readable, 1, -1) < 0) return errno;
+    if (!file->events.AwaitAnnouncement(seen)) return EINTR;
   }
 }
 

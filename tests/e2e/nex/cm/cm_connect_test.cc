@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "tests/e2e/nex/cm/cm_fixture.h"
+#include "tests/e2e/nex/interrupted.h"
 
 namespace oxmem::nex {
 namespace {
@@ -114,6 +115,15 @@ TEST_F(CmConnect, ADatagramIdentifierIsBoundToAPortWhoseTcpNumberIsTaken) {
     EXPECT_EQ(EADDRINUSE, errno);
     EXPECT_EQ(0, rdma_destroy_id(id));
   }
+}
+
+TEST_F(CmConnect, WaitingForAnEventGoesOnAfterASignalIfTheHandlerSaysSo) {
+  const auto wait = [this] {
+    rdma_cm_event* event = nullptr;
+    return rdma_get_cm_event(server_channel_, &event) == 0;
+  };
+  EXPECT_EQ(-1, Interrupted::ErrorOf(SA_RESTART, wait));
+  EXPECT_EQ(EINTR, Interrupted::ErrorOf(0, wait));
 }
 
 }  // namespace
