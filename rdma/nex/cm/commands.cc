@@ -217,10 +217,17 @@ int CmManager::BindSocket(Id& id, const Gid& gid, std::uint16_t* port) {
   return 0;
 }
 
-int CmManager::BindSockets(Id& id, const Gid& gid, std::uint16_t* port) {
-  for (const LocalAddress& address : Library::Get()->config().addresses) {
-    if (!IsAny(gid) && address.gid != gid) continue;
-    if (const int error = BindSocket(id, address.gid, port); error != 0) {
+// A wildcard of IPv6 stands for IPv4 too, unless the program does without, and one of IPv4 for
+// itself; but where nex0 has no IPv4 address it stands for all, so that servers need no option.
+int CmManager::BindSockets(Id& id, const sockaddr_in6& address, std::uint16_t* port) {
+  const Gid gid = GidOf(address);
+  const auto& all = Library::Get()->config().addresses;
+  const bool v4 = address.sin6_family != AF_INET6;
+  const auto is_wanted = [&](const LocalAddress& one) { return IsV4(one.gid) == v4; };
+  const bool both = v4 ? std::none_of(all.begin(), all.end(), is_wanted) : !id.own_family_only;
+  for (const LocalAddress& one : all) {
+    if (IsAny(gid) ? !both && !is_wanted(one) : one.gid != gid) continue;
+    if (const int error = BindSocket(id, one.gid, port); error != 0) {
       id.sockets.clear();
       return error;
     }
@@ -238,7 +245,7 @@ int CmManager::BindIp(const rdma_ucm_bind_ip& command) {
   const Gid gid = GidOf(command.addr);
   if (!IsAny(gid) && !IsConfigured(gid)) return HandOver(*id) ? kOfKernel : ENODEV;
   std::uint16_t port = ntohs(command.addr.sin6_port);
-  const int error = BindSockets(*id, gid, &port);
+  const int error = BindSockets(*id, command.addr, &port);
   // The UDP port space is another one: a TCP port is needed there only to listen, and rsockets use
   // numbers that they got for UDP sockets.
   const bool later = error == EADDRINUSE && id->datagram() && port != 0;
@@ -254,6 +261,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
   if (id == nullptr) return ENOENT;
   const int family = command.dst_addr.sin6_family;
   if (family != AF_INET && family != AF_INET6) return EAFNOSUPPORT;
+  if (id->state() != State::kIdle || id->destination.sin6_family != 0) return EINVAL;
   const Gid remote = Destination(GidOf(command.dst_addr));
   const bool bound = id->source.sin6_family != 0 && !IsAny(GidOf(id->source));
   Gid local{};
@@ -291,7 +299,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
 int CmManager::ResolveRoute(const rdma_ucm_resolve_route& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->destination.sin6_family == 0) return EINVAL;
+  if (!id->awaits_route) return EINVAL;
   id->awaits_route = false;
   Push(*id, kCmRouteResolved, 0, nullptr);
   return 0;
@@ -329,7 +337,9 @@ int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
 int CmManager::Connect(const rdma_ucm_connect& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->state() != State::kIdle || id->destination.sin6_family == 0) return EINVAL;
+  if (id->state() != State::kIdle || id->destination.sin6_family == 0 || id->awaits_route) {
+    return EINVAL;
+  }
   const bool behind_address = id->space != RDMA_PS_IB;
   if (command.conn_param.private_data_len + (behind_address ? kCmAddressBytes : 0) >
       MaxPrivateBytes(CmMessageType::kRequest, id->dialogue.service())) {
@@ -367,8 +377,8 @@ int CmManager::Listen(const rdma_ucm_listen& command) {
   if (id->state() != State::kIdle) return EINVAL;
   if (id->sockets.empty()) {
     std::uint16_t port = ntohs(id->source.sin6_port);
-    if (const int error = BindSockets(*id, GidOf(id->source), &port); error != 0) return error;
-    if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET6;
+    if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET;
+    if (const int error = BindSockets(*id, id->source, &port); error != 0) return error;
     SetPort(&id->source, port);
   }
   // As the kernel has it, more than this means this.
@@ -430,7 +440,7 @@ int CmManager::Disconnect(const rdma_ucm_disconnect& command) {
   if (id == nullptr) return ENOENT;
   if (id->dialogue.Disconnect()) {
     Send(*id, CmMessageType::kDisconnect, nullptr);
-    if (!id->datagram()) Push(*id, kCmDisconnected, 0, nullptr);
+    if (!id->datagram()) OnDisconnected(*id);
     return 0;
   }
   return id->state() == State::kDone ? 0 : EINVAL;
@@ -504,8 +514,21 @@ int CmManager::SetOption(const rdma_ucm_set_option& command) {
     id->ack_timeout = timeout;
     return 0;
   }
+  if (command.level == RDMA_OPTION_ID && command.optname == RDMA_OPTION_ID_AFONLY) {
+    int own_family_only;
+    if (command.optlen != sizeof own_family_only || id->state() != State::kIdle) return EINVAL;
+    std::memcpy(&own_family_only, reinterpret_cast<const void*>(command.optval),
+                sizeof own_family_only);
+    id->own_family_only = own_family_only != 0;
+    // To be bound again when it listens.
+    if (id->source.sin6_family == AF_INET6 && IsAny(GidOf(id->source))) id->sockets.clear();
+    return 0;
+  }
   if (command.level == RDMA_OPTION_ID && command.optname < RDMA_OPTION_ID_ACK_TIMEOUT) return 0;
-  if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) return 0;
+  // The program has found the path by itself.
+  if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) {
+    return ResolveRoute({.id = command.id, .timeout_ms = 0});
+  }
   return ENOSYS;
 }
 
