@@ -1,9 +1,11 @@
 #include "rdma/nex/config.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
@@ -18,6 +20,7 @@ bool IsMapped(const Gid& gid) {
   return std::memcmp(gid.data(), kPrefix, sizeof kPrefix) == 0;
 }
 
+// 0 with errno: EADDRNOTAVAIL if the host has no such address, or why the system does not say.
 std::uint32_t InterfaceOf(const Gid& gid) {
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0) return 0;
@@ -30,16 +33,34 @@ std::uint32_t InterfaceOf(const Gid& gid) {
       std::memcpy(&have[12], &reinterpret_cast<sockaddr_in*>(i->ifa_addr)->sin_addr, 4);
     } else if (i->ifa_addr->sa_family == AF_INET6) {
       std::memcpy(have.data(), &reinterpret_cast<sockaddr_in6*>(i->ifa_addr)->sin6_addr, 16);
+    } else {
+      continue;
     }
     if (have == gid) return if_nametoindex(i->ifa_name);
   }
   // 127.0.0.0/8 as a whole belongs to the loopback interface.
-  return IsMapped(gid) && gid[12] == 127 ? if_nametoindex("lo") : 0;
+  if (IsMapped(gid) && gid[12] == 127) return if_nametoindex("lo");
+  errno = EADDRNOTAVAIL;
+  return 0;
 }
 
 const char* Value(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+// After InterfaceOf found none.
+std::string WhyNot(const std::string& address) {
+  if (errno == EADDRNOTAVAIL) {
+    errno = EINVAL;
+    return address + " is not an address of this host (see `ip address`)";
+  }
+  const int why = errno;
+  std::string text = "the system does not say whether " + address +
+                     " is an address of this host: " + std::strerror(why);
+  if (why == EMFILE) text += " (see `ulimit -n`)";
+  errno = why;
+  return text;
 }
 
 bool ReadAddresses(Config* config, std::string* error) {
@@ -52,11 +73,20 @@ bool ReadAddresses(Config* config, std::string* error) {
     LocalAddress address;
     if (!ParseAddress(one, &address.gid)) {
       *error = "NEX_ADDR: '" + one + "' is not an IPv4 or IPv6 address";
+      errno = EINVAL;
       return false;
     }
     address.interface_index = InterfaceOf(address.gid);
     if (address.interface_index == 0) {
-      *error = "NEX_ADDR: " + one + " is not an address of this host (see `ip address`)";
+      *error = "NEX_ADDR: " + WhyNot(one);
+      return false;
+    }
+    const bool twice =
+        std::any_of(config->addresses.begin(), config->addresses.end(),
+                    [&](const LocalAddress& other) { return other.gid == address.gid; });
+    if (twice) {
+      *error = "NEX_ADDR: " + one + " is given twice";
+      errno = EINVAL;
       return false;
     }
     config->addresses.push_back(address);
@@ -132,10 +162,11 @@ Gid GidOfLid(const Gid& primary, std::uint16_t lid) {
 }
 
 std::optional<Config> ReadConfig(std::string* error) {
+  errno = EINVAL;
   Config config;
   long debug = 0;
   long port = config.base_port;
-  if (!ReadNumber("NEX_DEBUG", 0, 3, &debug, error)) return std::nullopt;
+  if (!ReadNumber("NEX_DEBUG", 0, 2, &debug, error)) return std::nullopt;
   long direct = 1;
   if (!ReadNumber("NEX_DIRECT", 0, 1, &direct, error)) return std::nullopt;
   config.direct = direct != 0;

@@ -34,7 +34,8 @@ inline constexpr std::uint32_t kSlotShift = 14;     // QPN = slot << 14 | index
 inline constexpr std::uint32_t kIndices = 1 << 14;  // queue pairs of a process
 
 // Reads NEX_ADDR, NEX_PORT, NEX_DEVICE, NEX_DEBUG, NEX_DIRECT, NEX_SECRET. A wrong value gives no
-// configuration and one line in *error that says what to change.
+// configuration and one line in *error that says what to change, with errno: EINVAL, or why the
+// system could not be asked.
 std::optional<Config> ReadConfig(std::string* error);
 
 // The IPv4-mapped GID of an IPv4 address, or the IPv6 address itself.

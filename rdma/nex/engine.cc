@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "rdma/nex/debug.h"
 
@@ -40,14 +41,17 @@ Engine::Engine(const Config& config, RegionTable* regions, Neighbourhood* neighb
 bool Engine::ListenOn(std::uint32_t slot, int* error) {
   std::vector<UniqueFd> listeners;
   datagram_fds_.clear();
-  datagram_fds_.reserve(config_.addresses.size() + 2);
   for (const LocalAddress& address : config_.addresses) {
     UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) {
+      *error = errno;
+      return false;
+    }
     const int one = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     const sockaddr_in6 local =
         AddressOf(address.gid, static_cast<std::uint16_t>(config_.base_port + slot));
-    if (!fd.valid() || bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) ||
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0 ||
         listen(fd.get(), 1024) != 0) {
       *error = errno;
       return false;
@@ -79,11 +83,11 @@ int Engine::Start(std::string* error) {
   }
   epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   wake_.Reset(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  spare_.Reset(dup(wake_.get()));
   if (!epoll_.valid() || !wake_.valid()) {
-    *error = "no file descriptors left";
-    return errno;
+    *error = "no file descriptors left (see `ulimit -n`)";
+    return EMFILE;
   }
+  spare_.Reset(dup(wake_.get()));
   epoll_event event{};
   event.events = EPOLLIN;
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
@@ -124,6 +128,7 @@ void Engine::AbandonInChild() {
   if (neighbours_->usable()) neighbours_->own()->BecomePrivate();
   listeners_.clear();
   datagram_fds_.clear();
+  groups_.CloseInChild();
   epoll_.Reset();
   wake_.Reset();
   spare_.Reset();
@@ -202,11 +207,13 @@ void Engine::Sleep(int timeout_ms, bool leased) {
 bool Engine::WaitFor(int fd) {
   // More than one: the background thread has to do it for all.
   if (waiting_.fetch_add(1) > 0 && leased_.load()) Wake();
+  // The thread may be cancelled in the meantime.
+  const std::unique_ptr<std::atomic<int>, void (*)(std::atomic<int>*)> one_less(
+      &waiting_, [](std::atomic<int>* waiting) { waiting->fetch_sub(1); });
   waits_.fetch_add(1);
   pollfd fds[2] = {{fd, POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
   const bool good = poll(fds, 2, -1) >= 0;
   if (good && (fds[1].revents & POLLIN) != 0) Dispatch(Server::kProgram, nullptr);
-  waiting_.fetch_sub(1);
   return good;
 }
 
@@ -241,6 +248,9 @@ void Engine::Dispatch(Server server, std::vector<Qp*>* noticed) {
         break;
       case Kind::kDatagrams:
         ReceiveDatagrams(value);
+        break;
+      case Kind::kGroup:
+        ReceiveFromGroup(static_cast<int>(value));
         break;
       case Kind::kQp:
         if (Qp* qp = qps_[value].load(); qp != nullptr) {

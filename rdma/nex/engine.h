@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "rdma/nex/config.h"
+#include "rdma/nex/multicast.h"
 #include "rdma/nex/objects.h"
 #include "rdma/nex/region_table.h"
 #include "transport/base/unique_fd.h"
@@ -67,7 +68,7 @@ class Engine {
   // UD (engine_datagram.cc). With qp->mutex held:
   void PostDatagram(Qp* qp, const ibv_send_wr& wr);  // the request is one that can be posted
   void DeliverDatagrams(Qp* qp);
-  // Joins the group on the primary address. 0 or an errno.
+  // Joins the group on every interface of nex0; does nothing for a member. 0 or an errno.
   int JoinGroup(Qp* qp, const Gid& group);
   int LeaveGroup(Qp* qp, const Gid& group);
 
@@ -88,7 +89,7 @@ class Engine {
   static std::uint64_t Random();
 
  private:
-  enum class Kind : std::uint32_t { kListener, kPending, kQp, kDatagrams };
+  enum class Kind : std::uint32_t { kListener, kPending, kQp, kDatagrams, kGroup };
   // On whose behalf bytes are moved: a program that is about to see its completions, or the
   // background thread.
   enum class Server : std::uint8_t { kProgram, kThread };
@@ -102,12 +103,13 @@ class Engine {
   bool ListenOn(std::uint32_t slot, int* error);
   bool ListenForDatagrams(const LocalAddress& address, std::uint32_t slot, int* error);
   void ReceiveDatagrams(std::size_t socket);
+  void ReceiveFromGroup(int fd);
   DatagramFate RouteDatagram(std::span<const std::byte> packet);
   DatagramFate DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHeader& header,
                              std::span<const std::byte> payload);
-  void ReportLost(std::size_t socket, DatagramFate fate);
-  int OpenMulticast();
-  int ChangeMembership(const Gid& group, bool join);
+  DatagramFate DeliverToGroup(std::span<const std::byte> packet, const Gid& group,
+                              const std::vector<Qp*>& members);
+  void ReportLost(int fd, DatagramFate fate);
   static void* ThreadMain(void* self);
   void Run();
   void Wake();
@@ -148,14 +150,12 @@ class Engine {
   UniqueFd wake_;
   UniqueFd spare_;  // to be given up when there are no descriptors left
   std::vector<UniqueFd> listeners_;
-  std::vector<UniqueFd> datagram_fds_;  // one for each address, then the multicast ones
+  std::vector<UniqueFd> datagram_fds_;  // one for each address
   // Held from receiving to delivery, which keeps their order; guards the next two.
   std::mutex datagrams_mutex_;
   std::array<std::uint64_t, kDatagramFates> lost_{};  // by what became of them
   Instant report_lost_at_;
-  std::mutex groups_mutex_;  // guards the next two; may be taken under a qp->mutex
-  std::map<Gid, std::vector<Qp*>> groups_;
-  bool multicast_open_ = false;
+  MulticastGroups groups_;
   pthread_t thread_{};
 
   mutable std::mutex qps_mutex_;  // guards the next two

@@ -1,5 +1,5 @@
-// The engine's part for unreliable datagrams: UDP packets on the port of the process, and
-// multicast packets on a port that all processes share.
+// The engine's part for unreliable datagrams: UDP packets on the port of the process, and those of
+// multicast groups, on a port that all processes share.
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/sock_diag.h>
@@ -20,11 +20,10 @@ namespace {
 constexpr std::uint32_t kMulticastQpn = 0xffffff;
 constexpr int kDatagramBuffer = 4 << 20;
 constexpr Duration kReportPause = Duration::Seconds(1);
+// So many are received before others are served.
+constexpr int kReceiveShare = 64;
 
-bool IsMulticast(const Gid& gid) {
-  if (gid[0] == 0xff) return true;
-  return gid[0] == 0 && gid[10] == 0xff && (gid[12] & 0xf0) == 0xe0;
-}
+using PacketBuffer = std::array<std::byte, kDatagramHeaderBytes + kMaxDatagramBytes + 1>;
 
 Gid GidOf(const ibv_gid& raw) {
   Gid gid;
@@ -114,19 +113,32 @@ void Engine::DeliverDatagrams(Qp* qp) {
 }
 
 void Engine::ReceiveDatagrams(std::size_t socket) {
-  std::array<std::byte, kDatagramHeaderBytes + kMaxDatagramBytes + 1> packet;
+  PacketBuffer packet;
+  const int fd = datagram_fds_[socket].get();
   const std::lock_guard lock(datagrams_mutex_);
-  for (int i = 0; i < 64; ++i) {
-    const ssize_t got =
-        recv(datagram_fds_[socket].get(), packet.data(), packet.size(), MSG_DONTWAIT);
+  for (int i = 0; i < kReceiveShare; ++i) {
+    const ssize_t got = recv(fd, packet.data(), packet.size(), MSG_DONTWAIT);
     if (got < 0) return;
     const auto bytes = std::span<const std::byte>(packet).first(static_cast<std::size_t>(got));
     const DatagramFate fate = RouteDatagram(bytes);
-    if (fate != DatagramFate::kReceived) ReportLost(socket, fate);
+    if (fate != DatagramFate::kReceived) ReportLost(fd, fate);
   }
 }
 
-void Engine::ReportLost(std::size_t socket, DatagramFate fate) {
+void Engine::ReceiveFromGroup(int fd) {
+  PacketBuffer packet;
+  const std::lock_guard lock(datagrams_mutex_);
+  for (int i = 0; i < kReceiveShare; ++i) {
+    const MulticastGroups::Received got = groups_.Receive(fd, packet);
+    if (got.bytes < 0) return;
+    const auto bytes =
+        std::span<const std::byte>(packet).first(static_cast<std::size_t>(got.bytes));
+    const DatagramFate fate = DeliverToGroup(bytes, got.group, got.members);
+    if (fate != DatagramFate::kReceived) ReportLost(fd, fate);
+  }
+}
+
+void Engine::ReportLost(int fd, DatagramFate fate) {
   ++lost_[static_cast<std::size_t>(fate)];
   if (debug_level < 1) return;
   const Instant now = Now();
@@ -134,7 +146,7 @@ void Engine::ReportLost(std::size_t socket, DatagramFate fate) {
   report_lost_at_ = now + kReportPause;
   std::uint32_t memory[SK_MEMINFO_VARS] = {};
   socklen_t size = sizeof memory;
-  getsockopt(datagram_fds_[socket].get(), SOL_SOCKET, SO_MEMINFO, memory, &size);
+  getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size);
   const auto of = [this](DatagramFate kind) { return lost_[static_cast<std::size_t>(kind)]; };
   NEX_DEBUG(1,
             "datagrams lost so far: %" PRIu64 " without a receive, %" PRIu64
@@ -161,109 +173,46 @@ DatagramFate Engine::RouteDatagram(std::span<const std::byte> packet) {
   if (packet.size() < kDatagramHeaderBytes) return DatagramFate::kMalformed;
   const auto header = DecodeDatagram(packet.first<kDatagramHeaderBytes>());
   if (!header) return DatagramFate::kMalformed;
-  const auto payload = packet.subspan(kDatagramHeaderBytes);
-  if (header->destination_qpn != kMulticastQpn) {
-    Qp* qp = FindQp(header->destination_qpn);
-    if (qp == nullptr) return DatagramFate::kNoQueuePair;
-    return DeliverPacket(qp, header->destination_qpn, *header, payload);
+  // Groups have sockets of their own.
+  Qp* qp = header->destination_qpn == kMulticastQpn ? nullptr : FindQp(header->destination_qpn);
+  if (qp == nullptr) return DatagramFate::kNoQueuePair;
+  return DeliverPacket(qp, header->destination_qpn, *header, packet.subspan(kDatagramHeaderBytes));
+}
+
+DatagramFate Engine::DeliverToGroup(std::span<const std::byte> packet, const Gid& group,
+                                    const std::vector<Qp*>& members) {
+  if (packet.size() < kDatagramHeaderBytes) return DatagramFate::kMalformed;
+  const auto header = DecodeDatagram(packet.first<kDatagramHeaderBytes>());
+  if (!header) return DatagramFate::kMalformed;
+  if (header->destination_qpn != kMulticastQpn || header->destination_gid != group) {
+    return DatagramFate::kMalformed;
   }
-  std::vector<Qp*> members;
-  {
-    const std::lock_guard lock(groups_mutex_);
-    const auto found = groups_.find(header->destination_gid);
-    if (found != groups_.end()) members = found->second;
-  }
-  // All processes of the host hear all groups, so that nobody here is a member is no loss.
+  const bool from_here = std::any_of(
+      config_.addresses.begin(), config_.addresses.end(),
+      [&](const LocalAddress& address) { return address.gid == header->source_gid; });
   DatagramFate worst = DatagramFate::kReceived;
   for (Qp* qp : members) {
     const std::uint32_t qpn = qp->handle()->qp_num;
-    if (qpn == header->source_qpn) continue;
-    worst = std::max(worst, DeliverPacket(qp, qpn, *header, payload));
+    // Nobody hears itself; another host may have given the number too.
+    if (from_here && qpn == header->source_qpn) continue;
+    worst = std::max(worst,
+                     DeliverPacket(qp, qpn, *header, packet.subspan(kDatagramHeaderBytes)));
   }
   return worst;
 }
 
-int Engine::OpenMulticast() {
-  if (multicast_open_) return 0;
-  const auto port = static_cast<std::uint16_t>(config_.base_port + kSlots);
-  for (const int family : {AF_INET, AF_INET6}) {
-    UniqueFd fd(socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    const int one = 1;
-    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kDatagramBuffer, sizeof kDatagramBuffer);
-    if (family == AF_INET6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    sockaddr_in v4{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    sockaddr_in6 v6{};
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    const bool bound = family == AF_INET
-                           ? bind(fd.get(), reinterpret_cast<const sockaddr*>(&v4), sizeof v4) == 0
-                           : bind(fd.get(), reinterpret_cast<const sockaddr*>(&v6), sizeof v6) == 0;
-    if (!bound) return errno;
-    // Only groups this socket joined: other programs' groups on the port are not ours.
-    const int off = 0;
-    if (family == AF_INET) setsockopt(fd.get(), IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof off);
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = std::uint64_t{static_cast<std::uint32_t>(Kind::kDatagrams)} << 32 |
-                     static_cast<std::uint32_t>(datagram_fds_.size());
-    const int number = fd.get();
-    datagram_fds_.push_back(std::move(fd));
-    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event);
-  }
-  multicast_open_ = true;
-  return 0;
-}
-
-int Engine::ChangeMembership(const Gid& group, bool join) {
-  const std::size_t first = config_.addresses.size();
-  const int index = static_cast<int>(config_.addresses[0].interface_index);
-  if (group[0] == 0xff) {
-    ipv6_mreq request{};
-    std::memcpy(&request.ipv6mr_multiaddr, group.data(), 16);
-    request.ipv6mr_interface = static_cast<unsigned>(index);
-    const int option = join ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP;
-    return setsockopt(datagram_fds_[first + 1].get(), IPPROTO_IPV6, option, &request,
-                      sizeof request) == 0
-               ? 0
-               : errno;
-  }
-  ip_mreqn request{};
-  std::memcpy(&request.imr_multiaddr, &group[12], 4);
-  request.imr_ifindex = index;
-  const int option = join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP;
-  return setsockopt(datagram_fds_[first].get(), IPPROTO_IP, option, &request, sizeof request) == 0
-             ? 0
-             : errno;
-}
-
 int Engine::JoinGroup(Qp* qp, const Gid& group) {
   if (!IsMulticast(group)) return EINVAL;
-  const std::lock_guard lock(groups_mutex_);
-  if (const int error = OpenMulticast(); error != 0) return error;
-  std::vector<Qp*>& members = groups_[group];
-  if (members.empty()) {
-    if (const int error = ChangeMembership(group, true); error != 0) {
-      groups_.erase(group);
-      return error;
-    }
-  }
-  members.push_back(qp);
-  qp->datagrams->AddGroup(group);
-  return 0;
+  if (qp->datagrams->InGroup(group)) return 0;
+  const std::uint64_t tag = std::uint64_t{static_cast<std::uint32_t>(Kind::kGroup)} << 32;
+  const int error = groups_.Join(qp, group, config_, epoll_.get(), tag);
+  if (error == 0) qp->datagrams->AddGroup(group);
+  return error;
 }
 
 int Engine::LeaveGroup(Qp* qp, const Gid& group) {
-  const std::lock_guard lock(groups_mutex_);
   if (!qp->datagrams->RemoveGroup(group)) return EINVAL;
-  std::vector<Qp*>& members = groups_[group];
-  members.erase(std::find(members.begin(), members.end(), qp));
-  if (members.empty()) {
-    groups_.erase(group);
-    ChangeMembership(group, false);
-  }
+  groups_.Leave(qp, group);
   return 0;
 }
 

@@ -3,14 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <mutex>
 #include <utility>
+
+#include "rdma/nex/waiting.h"
 
 namespace oxmem::nex {
 
@@ -65,17 +67,24 @@ class EventQueue {
 
   bool waits() const { return (fcntl(fd_, F_GETFL) & O_NONBLOCK) == 0; }
 
-  // Waits unless the descriptor is non-blocking. False with errno set.
+  // Waits unless the descriptor is non-blocking, as read(2) would. False with errno set.
   bool Pop(Event* event) {
     for (;;) {
+      const std::uint32_t seen = announcements();
       if (TryPop(event)) return true;
       if (!waits()) {
         errno = EAGAIN;
         return false;
       }
-      pollfd readable{fd_, POLLIN, 0};
-      if (poll(&readable, 1, -1) < 0) return false;
+      if (!AwaitAnnouncement(seen)) return false;
     }
+  }
+
+  // In two steps: how often something was announced, and until it was again. False with EINTR.
+  std::uint32_t announcements() const { return announcements_.load(); }
+  bool AwaitAnnouncement(std::uint32_t seen) {
+    awaited_.store(true);
+    return WaitWhile(announcements_, seen);
   }
 
   // Takes back the events that nobody has read yet. Returns how many.
@@ -90,6 +99,8 @@ class EventQueue {
  private:
   void Announce(std::uint64_t events) {
     [[maybe_unused]] const ssize_t written = write(fd_, &events, sizeof events);
+    announcements_.fetch_add(1);
+    if (awaited_.load()) WakeAll(announcements_);
   }
 
   // Under the mutex the descriptor counts exactly the announced events, so this never waits.
@@ -106,6 +117,8 @@ class EventQueue {
   std::mutex mutex_;
   std::deque<Event> events_;
   std::size_t unannounced_ = 0;
+  std::atomic<std::uint32_t> announcements_{0};
+  std::atomic<bool> awaited_{false};  // somebody has waited for one
   static inline thread_local EventQueue* waited_for_here = nullptr;
 };
 

@@ -18,7 +18,8 @@ std::atomic<Library*> current{nullptr};
 constinit std::mutex first_creation;
 constinit std::mutex* creation = &first_creation;
 
-std::atomic<const ibv_device*> devices[8];  // of this process and, after forks, of its parents
+// The devices of this process and, after forks, of its parents; the newest first.
+std::atomic<const Library::Device*> devices{nullptr};
 
 std::uint32_t RandomKey() { return static_cast<std::uint32_t>(Engine::Random()); }
 
@@ -41,10 +42,8 @@ Library::Library(const Config& config)
   std::strncpy(device.dev_path, "/sys/class/infiniband_verbs/uverbs0", sizeof device.dev_path - 1);
   const std::string path = "/sys/class/infiniband/" + config_.device;
   std::strncpy(device.ibdev_path, path.c_str(), sizeof device.ibdev_path - 1);
-  for (auto& known : devices) {
-    const ibv_device* empty = nullptr;
-    if (known.compare_exchange_strong(empty, &device_.base)) break;
-  }
+  device_.older = devices.load();
+  devices.store(&device_);
 }
 
 void Objects::AbandonInChild() {
@@ -63,8 +62,9 @@ void Objects::AbandonInChild() {
 
 bool IsOurs(const ibv_device* device) {
   if (device == nullptr) return false;
-  for (const auto& known : devices) {
-    if (known.load(std::memory_order_relaxed) == device) return true;
+  for (const Library::Device* known = devices.load(std::memory_order_acquire); known != nullptr;
+       known = known->older) {
+    if (&known->base == device) return true;
   }
   return false;
 }
@@ -87,8 +87,9 @@ Library* Library::Get() {
   std::string error;
   const auto config = ReadConfig(&error);
   if (!config) {
+    const int why = errno;
     Complain(error.c_str());
-    errno = EINVAL;
+    errno = why;
     return nullptr;
   }
   debug_level = config->debug;

@@ -51,6 +51,7 @@ class Library {
   struct Device {
     ibv_device base;
     char padding[4096];
+    const Device* older;
   };
 
   const Config& config() const { return config_; }

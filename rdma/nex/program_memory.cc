@@ -36,11 +36,8 @@ struct Landing {
   sigjmp_buf back;
 };
 
-enum class Signals : std::uint8_t { kUnknown, kOpen, kBlocked };
-
-// Read by the handler, so nothing may have to be allocated for them first.
+// Read by the handler, so nothing may have to be allocated for it first.
 [[gnu::tls_model("initial-exec")]] constinit thread_local Landing* volatile landing = nullptr;
-[[gnu::tls_model("initial-exec")]] constinit thread_local Signals signals = Signals::kUnknown;
 
 struct Taken {
   int signal;
@@ -85,15 +82,12 @@ void OnFault(int signal, siginfo_t* info, void* context) {
   Forward(taken[signal == SIGBUS ? 1 : 0], info, context);
 }
 
-// A fault with the signal blocked ends the process whatever the handler.
+// A fault with the signal blocked ends the process whatever the handler. There are too many ways to
+// change a thread's mask to hear of it, so it is asked for each time.
 bool SignalsOpen() {
-  if (signals == Signals::kUnknown) {
-    sigset_t blocked;
-    pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
-    const bool any = sigismember(&blocked, SIGSEGV) != 0 || sigismember(&blocked, SIGBUS) != 0;
-    signals = any ? Signals::kBlocked : Signals::kOpen;
-  }
-  return signals == Signals::kOpen;
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+  return sigismember(&blocked, SIGSEGV) == 0 && sigismember(&blocked, SIGBUS) == 0;
 }
 
 bool Guarded() {

@@ -10,9 +10,10 @@
 #include "transport/base/unique_fd.h"
 
 namespace oxmem::nex {
-namespace {
 
 bool IsV4(const Gid& gid) { return gid[0] == 0 && gid[10] == 0xff && gid[11] == 0xff; }
+
+namespace {
 
 // Loopback addresses where nex0 has none. As in the kernel, they stand for no device in particular
 // as a source, and for this host as a destination.

@@ -11,6 +11,8 @@
 
 namespace oxmem::nex {
 
+bool IsV4(const Gid& gid);  // as an IPv4-mapped one
+
 // Whether it is an address of nex0.
 bool IsConfigured(const Gid& gid);
 

@@ -2,7 +2,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <infiniband/verbs.h>
-#include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -223,10 +222,17 @@ int CmManager::BindSocket(Id& id, const Gid& gid, std::uint16_t* port) {
   return 0;
 }
 
-int CmManager::BindSockets(Id& id, const Gid& gid, std::uint16_t* port) {
-  for (const LocalAddress& address : Library::Get()->config().addresses) {
-    if (!IsAny(gid) && address.gid != gid) continue;
-    if (const int error = BindSocket(id, address.gid, port); error != 0) {
+// A wildcard of IPv6 stands for IPv4 too, unless the program does without, and one of IPv4 for
+// itself; but where nex0 has no IPv4 address it stands for all, so that servers need no option.
+int CmManager::BindSockets(Id& id, const sockaddr_in6& address, std::uint16_t* port) {
+  const Gid gid = GidOf(address);
+  const auto& all = Library::Get()->config().addresses;
+  const bool v4 = address.sin6_family != AF_INET6;
+  const auto is_wanted = [&](const LocalAddress& one) { return IsV4(one.gid) == v4; };
+  const bool both = v4 ? std::none_of(all.begin(), all.end(), is_wanted) : !id.own_family_only;
+  for (const LocalAddress& one : all) {
+    if (IsAny(gid) ? !both && !is_wanted(one) : one.gid != gid) continue;
+    if (const int error = BindSocket(id, one.gid, port); error != 0) {
       id.sockets.clear();
       return error;
     }
@@ -244,7 +250,7 @@ int CmManager::BindIp(const rdma_ucm_bind_ip& command) {
   const Gid gid = GidOf(command.addr);
   if (!IsAny(gid) && !IsConfigured(gid)) return HandOver(*id) ? kOfKernel : ENODEV;
   std::uint16_t port = ntohs(command.addr.sin6_port);
-  const int error = BindSockets(*id, gid, &port);
+  const int error = BindSockets(*id, command.addr, &port);
   // The UDP port space is another one: a TCP port is needed there only to listen, and rsockets use
   // numbers that they got for UDP sockets.
   const bool later = error == EADDRINUSE && id->datagram() && port != 0;
@@ -260,6 +266,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
   if (id == nullptr) return ENOENT;
   const int family = command.dst_addr.sin6_family;
   if (family != AF_INET && family != AF_INET6) return EAFNOSUPPORT;
+  if (id->state() != State::kIdle || id->destination.sin6_family != 0) return EINVAL;
   const Gid remote = Destination(GidOf(command.dst_addr));
   const bool bound = id->source.sin6_family != 0 && !IsAny(GidOf(id->source));
   Gid local{};
@@ -297,7 +304,7 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
 int CmManager::ResolveRoute(const rdma_ucm_resolve_route& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->destination.sin6_family == 0) return EINVAL;
+  if (!id->awaits_route) return EINVAL;
   id->awaits_route = false;
   Push(*id, kCmRouteResolved, 0, nullptr);
   return 0;
@@ -335,7 +342,9 @@ int CmManager::QueryRoute(const rdma_ucm_query& command, std::size_t out_size) {
 int CmManager::Connect(const rdma_ucm_connect& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
-  if (id->state() != State::kIdle || id->destination.sin6_family == 0) return EINVAL;
+  if (id->state() != State::kIdle || id->destination.sin6_family == 0 || id->awaits_route) {
+    return EINVAL;
+  }
   const bool behind_address = id->space != RDMA_PS_IB;
   if (command.conn_param.private_data_len + (behind_address ? kCmAddressBytes : 0) >
       MaxPrivateBytes(CmMessageType::kRequest, id->dialogue.service())) {
@@ -373,8 +382,8 @@ int CmManager::Listen(const rdma_ucm_listen& command) {
   if (id->state() != State::kIdle) return EINVAL;
   if (id->sockets.empty()) {
     std::uint16_t port = ntohs(id->source.sin6_port);
-    if (const int error = BindSockets(*id, GidOf(id->source), &port); error != 0) return error;
-    if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET6;
+    if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET;
+    if (const int error = BindSockets(*id, id->source, &port); error != 0) return error;
     SetPort(&id->source, port);
   }
   // As the kernel has it, more than this means this.
@@ -436,7 +445,7 @@ int CmManager::Disconnect(const rdma_ucm_disconnect& command) {
   if (id == nullptr) return ENOENT;
   if (id->dialogue.Disconnect()) {
     Send(*id, CmMessageType::kDisconnect, nullptr);
-    if (!id->datagram()) Push(*id, kCmDisconnected, 0, nullptr);
+    if (!id->datagram()) OnDisconnected(*id);
     return 0;
   }
   return id->state() == State::kDone ? 0 : EINVAL;
@@ -510,8 +519,21 @@ int CmManager::SetOption(const rdma_ucm_set_option& command) {
     id->ack_timeout = timeout;
     return 0;
   }
+  if (command.level == RDMA_OPTION_ID && command.optname == RDMA_OPTION_ID_AFONLY) {
+    int own_family_only;
+    if (command.optlen != sizeof own_family_only || id->state() != State::kIdle) return EINVAL;
+    std::memcpy(&own_family_only, reinterpret_cast<const void*>(command.optval),
+                sizeof own_family_only);
+    id->own_family_only = own_family_only != 0;
+    // To be bound again when it listens.
+    if (id->source.sin6_family == AF_INET6 && IsAny(GidOf(id->source))) id->sockets.clear();
+    return 0;
+  }
   if (command.level == RDMA_OPTION_ID && command.optname < RDMA_OPTION_ID_ACK_TIMEOUT) return 0;
-  if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) return 0;
+  // The program has found the path by itself.
+  if (command.level == RDMA_OPTION_IB && command.optname == RDMA_OPTION_IB_PATH) {
+    return ResolveRoute({.id = command.id, .timeout_ms = 0});
+  }
   return ENOSYS;
 }
 
@@ -574,6 +596,7 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
 int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
                         std::size_t out_size) {
   for (;;) {
+    const std::uint32_t seen = file->events.announcements();
     {
       const std::lock_guard lock(mutex_);
       Event event;
@@ -589,8 +612,7 @@ int CmManager::GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_ev
       }
     }
     if (!file->events.waits()) return EAGAIN;
-    pollfd readable{file->events.fd(), POLLIN, 0};
-    if (poll(&readable, 1, -1) < 0) return errno;
+    if (!file->events.AwaitAnnouncement(seen)) return EINTR;
   }
 }
 

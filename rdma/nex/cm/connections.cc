@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +16,11 @@ namespace {
 
 constexpr int kRejectNoListener = 8;  // InfiniBand 12.6.7.2: invalid service id
 constexpr int kRejectConsumer = 28;   // the program said no
+// The same of datagrams (InfiniBand 16.8.3).
+constexpr int kNoService = 1;
+constexpr int kServiceRejected = 2;
+// 4.096 us times 2^19: what the kernel makes of the lifetime of a packet that it has for RoCE.
+constexpr Duration kTimewait = Duration::Milliseconds(2147);
 // A request takes a moment on a fabric, and programs count on it: a listener that is just being
 // made again still gets it.
 constexpr int kRefusals = 10;
@@ -46,6 +52,11 @@ rdma_ucm_conn_param ParametersOf(const CmMessage& message) {
   return p;
 }
 
+void FillPrivateData(const CmMessage& message, rdma_ucm_ud_param* ud) {
+  ud->private_data_len = message.private_length;
+  std::memcpy(ud->private_data, message.private_data.data(), sizeof ud->private_data);
+}
+
 sockaddr_in6 UserAddress(const Gid& gid, std::uint16_t port) {
   sockaddr_in6 address{};
   if (gid[0] == 0 && gid[10] == 0xff && gid[11] == 0xff) {
@@ -69,8 +80,13 @@ int CmManager::RunTimers() {
   for (auto& [handle, id] : ids_) {
     if (id->retry_at <= now) Retry(*id);
     if (id->resume_at <= now) Resume(*id);
+    if (id->timewait_ends <= now) {
+      id->timewait_ends = Instant::Never();
+      Push(*id, kCmTimewaitExit, 0, nullptr);
+    }
     if (id->dialogue.deadline() <= now) late.push_back(handle);
-    next = std::min({next, id->retry_at, id->resume_at, id->dialogue.deadline()});
+    next =
+        std::min({next, id->retry_at, id->resume_at, id->timewait_ends, id->dialogue.deadline()});
   }
   for (const std::uint32_t handle : late) {
     Id& id = *Find(handle);
@@ -88,6 +104,14 @@ void CmManager::Retry(Id& id) {
   } else {
     StartConnect(id);
   }
+}
+
+// The program is told once more when nothing of the connection can be under way any longer.
+void CmManager::OnDisconnected(Id& id) {
+  Push(id, kCmDisconnected, 0, nullptr);
+  id.timewait_ends = Now() + kTimewait;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
 }
 
 bool CmManager::DropSilent(Instant now, bool crowded) {
@@ -231,7 +255,13 @@ void CmManager::OnConnectFailed(Id& id, int error) {
     return;
   }
   id.dialogue.OnEnd();
-  Push(id, refused ? kCmRejected : kCmUnreachable, refused ? kRejectNoListener : -error, nullptr);
+  if (!refused) {
+    Push(id, kCmUnreachable, -error, nullptr);
+  } else if (id.datagram()) {
+    Push(id, kCmUnreachable, kNoService, nullptr);
+  } else {
+    Push(id, kCmRejected, kRejectNoListener, nullptr);
+  }
 }
 
 void CmManager::OnRequest(Id& id, const CmMessage& message) {
@@ -253,8 +283,7 @@ void CmManager::OnRequest(Id& id, const CmMessage& message) {
     ud.qp_num = message.qpn;
     ud.qkey = message.queue_key;
     ud.ah_attr = PathTo(id, message.source);
-    ud.private_data_len = message.private_length;
-    std::memcpy(ud.private_data, message.private_data.data(), sizeof ud.private_data);
+    FillPrivateData(message, &ud);
   } else {
     event.body.param.conn = id.peer;
   }
@@ -295,14 +324,16 @@ void CmManager::Tell(Id& id, CmNews news, const CmMessage* message) {
       break;
     case CmNews::kRejected:
       if (id.datagram()) {
-        id.file->events.Push(MakeEvent(id, kCmUnreachable, kRejectConsumer));
+        Event event = MakeEvent(id, kCmUnreachable, kServiceRejected);
+        FillPrivateData(*message, &event.body.param.ud);
+        id.file->events.Push(event);
       } else {
         const auto parameters = ParametersOf(*message);
         Push(id, kCmRejected, kRejectConsumer, &parameters);
       }
       break;
     case CmNews::kDisconnected:
-      Push(id, kCmDisconnected, 0, nullptr);
+      OnDisconnected(id);
       break;
     case CmNews::kUnreachable:
       Push(id, kCmUnreachable, -ETIMEDOUT, nullptr);

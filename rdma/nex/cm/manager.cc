@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -38,6 +39,7 @@ void CmManager::AbandonInChild() {
   for (auto& [handle, id] : manager->ids_) id->sockets.clear();
   for (auto& [fd, file] : manager->files_) file->kernel.Close();
   manager->epoll_.Reset();
+  manager->wake_.Reset();
 }
 
 bool CmManager::Owns(int fd) const {
@@ -80,6 +82,16 @@ int CmManager::Start() {
   if (epoll_.valid()) return 0;
   epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return errno;
+  wake_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  // Each write is an edge of its own, so nobody has to read it. Its tag is that of no file.
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = static_cast<std::uint32_t>(wake_.get());
+  if (!wake_.valid() || epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
+    const int error = errno;
+    epoll_.Reset();
+    return error;
+  }
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);

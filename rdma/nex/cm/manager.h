@@ -36,6 +36,7 @@ enum CmEventType : std::uint32_t {
   kCmEstablished = 9,
   kCmDisconnected = 10,
   kCmMulticastJoin = 12,
+  kCmTimewaitExit = 15,
 };
 inline constexpr std::uint32_t kCmQueueKey = 0x01234567;  // RDMA_UDP_QKEY
 
@@ -97,7 +98,7 @@ class CmManager {
     sockaddr_in6 source{};
     sockaddr_in6 destination{};
     bool awaits_route = false;  // there is no path before the program has asked for it
-    bool reuse = false;
+    bool own_family_only = false;  // RDMA_OPTION_ID_AFONLY
     rdma_ucm_bind_ip bound{};       // what the program bound it to, if addr has a family
     std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};
@@ -108,6 +109,7 @@ class CmManager {
     std::vector<Group> groups;
     int refusals = 0;
     Instant retry_at = Instant::Never();
+    Instant timewait_ends = Instant::Never();  // of a connection that is over
   };
 
   CmManager() = default;
@@ -126,6 +128,7 @@ class CmManager {
   void FindEnds(Id& id);
   int RunTimers();  // milliseconds until the next one, or -1
   void Retry(Id& id);
+  void OnDisconnected(Id& id);
   void Pause(Id& listener, Instant until);
   void Resume(Id& listener);
   // Of the connections that have not made their request: those that took too long, and with
@@ -177,7 +180,7 @@ class CmManager {
                std::size_t out_size);
   void Take(const Event& event);  // the program has it
   int BindSocket(Id& id, const Gid& gid, std::uint16_t* port);
-  int BindSockets(Id& id, const Gid& gid, std::uint16_t* port);
+  int BindSockets(Id& id, const sockaddr_in6& address, std::uint16_t* port);
 
   mutable std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;
@@ -197,6 +200,7 @@ class CmManager {
   std::uint32_t next_handle_ = kOwnHandles;
   std::uint32_t next_group_ = kGroupHandles;
   UniqueFd epoll_;
+  UniqueFd wake_;  // for the thread to look at the timers
   // So that write(2) on any other descriptor costs one load.
   static constexpr int kFdLimit = 1 << 16;
   std::array<std::atomic<bool>, kFdLimit> own_fds_{};

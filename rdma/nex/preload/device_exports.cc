@@ -42,6 +42,7 @@ void FillGidEntry(std::size_t index, ibv_gid_entry* entry) {
 
 NEX_EXPORT ibv_device** ibv_get_device_list(int* count) {
   nex::Library* library = nex::Library::Get();
+  const int why_not = errno;
   int real_count = 0;
   ibv_device** real = NEX_REAL(ibv_get_device_list)(&real_count);
   const int own = library == nullptr ? 0 : 1;
@@ -54,7 +55,7 @@ NEX_EXPORT ibv_device** ibv_get_device_list(int* count) {
   for (int i = 0; i < real_count; ++i) list[own + i] = real[i];
   std::memcpy(&list[count_all + 1], &real, sizeof real);
   if (count != nullptr) *count = real_count + own;
-  if (own == 0) errno = EINVAL;
+  if (own == 0) errno = why_not;
   return list;
 }
 

@@ -30,7 +30,8 @@ int OpenAt(int folder, const char* path, int flags, mode_t mode) {
     if (own < 0) own = nex::OpenVirtualFolder(meant.get(), flags);
     if (own >= 0) return own;
   }
-  return static_cast<int>(syscall(SYS_openat, meant.folder(), meant.get(), flags, mode));
+  // A thread may be cancelled while it waits there, which takes the C library's own function.
+  return NEX_REAL(openat)(meant.folder(), meant.get(), flags, mode);
 }
 
 int OpenAny(const char* path, int flags, mode_t mode) {

@@ -7,6 +7,7 @@
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/verbs/operations.h"
+#include "rdma/nex/waiting.h"
 
 namespace oxmem::nex {
 namespace {
@@ -171,7 +172,9 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
     // that brings is announced, so it comes before the waiting.
     Library::Get()->engine().FlushDelayed();
     const EventQueue<Cq*>::Waiting waiting(&events);
-    if (!Library::Get()->engine().WaitFor(events.fd())) return -1;
+    if (!Library::Get()->engine().WaitFor(events.fd()) && !(errno == EINTR && HandlersRestart())) {
+      return -1;
+    }
   }
   {
     const std::lock_guard lock(cq->mutex);

@@ -49,19 +49,25 @@ def endless(pair, server_command, client_command, kind="tcp"):
 
 
 def udpong(pair, address):
-    """No datagram is lost in nex0.
+    """All datagrams come, and no run loses one in nex0.
 
     The count that the client prints may be less than it sent: until librdmacm's own thread has made
     an address handle, rsockets send through a UDP socket and that thread of the server. Where the
-    thread is late, all 200 go that way and the question how many came goes the shorter one.
+    thread is late, all 200 go that way and the question how many came goes the shorter one. One run
+    of 100 is so, so one of three has to be whole.
     """
     pair.env["NEX_DEBUG"] = "1"
-    text, server = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
-                           ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
-    came = re.search(r"^custom +256 +(\d+) ", text, re.M)
-    assert came and 0 < int(came[1]) <= 200, text
-    for said in text, server:
-        assert "listening" in said and "datagrams lost" not in said, said
+    counts = []
+    while 200 not in counts:
+        assert len(counts) < 3, counts
+        text, server = endless(pair, ["udpong", "-b", address, "-p", "{port}"],
+                               ["udpong", "-s", address, "-p", "{port}", "-S", "256", "-C", "200"], "udp")
+        came = re.search(r"^custom +256 +(\d+) ", text, re.M)
+        assert came and 0 < int(came[1]) <= 200, text
+        for said in text, server:
+            assert "listening" in said and "datagrams lost" not in said, said
+        counts.append(int(came[1]))
+        pair.new_ports()
 
 
 QPERF = {
@@ -138,6 +144,21 @@ def setuid_program(pair):
             run = subprocess.run(other + [pair.nexrun, program, "/proc/self/maps"], env=pair.env, text=True,
                                  capture_output=True, check=True)
             assert ("libnex" in run.stdout) == has_it, f"mode {mode:o}: {run.stdout}"
+
+
+def odd_folders(pair):
+    """Where the loader could not find the library, the program does not run without it."""
+    build = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(pair.nexrun))))
+    for name, good in (("plain", True), ("with space", False), ("with:colon", False), ("with$LIB", False)):
+        with tempfile.TemporaryDirectory() as folder:
+            there = os.path.join(folder, name, "apps", "nexrun")
+            os.makedirs(there)
+            os.symlink(os.path.join(build, "rdma"), os.path.join(folder, name, "rdma"))
+            shutil.copy(pair.nexrun, there)
+            run = subprocess.run([os.path.join(there, "nexrun"), "ibv_devices"], env=pair.env, text=True,
+                                 capture_output=True, check=False)
+            assert (run.returncode == 0 and "nex0" in run.stdout) == good, f"{name}: {run}"
+            assert good or run.returncode == 1 and "cannot be preloaded" in run.stderr, f"{name}: {run}"
 
 
 def many_processes(pair):
@@ -298,7 +319,7 @@ def hostile_crowd(pair):
 
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
-for function in (hostile_crowd, ipv6_namespaces, many_processes, secret, setuid_program, taken_range):
+for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program, taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "127.0.0.1")
 # The server of rdma-core 44 ends with a signal only.

@@ -135,7 +135,9 @@ def devices(pair):
 
 def bad_environment(pair):
     for name, value in (("NEX_PORT", "70000"), ("NEX_PORT", "x"), ("NEX_ADDR", "192.0.2.1"),
-                        ("NEX_ADDR", "nowhere"), ("NEX_DIRECT", "2"), ("NEX_DEVICE", "a b"), ("NEX_DEBUG", "9")):
+                        ("NEX_ADDR", "nowhere"), ("NEX_ADDR", "::"), ("NEX_ADDR", "0.0.0.0"),
+                        ("NEX_ADDR", "127.0.0.1,::ffff:127.0.0.1"), ("NEX_DIRECT", "2"), ("NEX_DEVICE", "a b"),
+                        ("NEX_DEBUG", "3")):
         pair.env = dict(os.environ, **{name: value})
         run = pair.start(["ibv_devinfo", "-d", "nex0"])
         text = run.communicate(timeout=TIMEOUT_S)[0]
@@ -233,6 +235,34 @@ def rping(pair, address="{address}"):
         assert rping_ended_well(process.returncode, text), f"{end}: {process.returncode}\n{text}"
 
 
+UDADDY_PORT = 7174  # it knows no other
+
+
+def udaddy(pair):
+    """Every datagram comes, and every answer: the program waits for all of them."""
+    common = ["udaddy", "-c", "3", "-C", "20"]
+    out = pair.run(pair.fill(common + ["-b", "{address}"]), pair.fill(common + ["-s", "{address}"]), UDADDY_PORT)
+    for text in out.values():
+        assert "test complete" in text and "return status 0" in text, text
+
+
+def mckey(pair):
+    """What one end sends to a group the other receives, all of it."""
+    group = "ff15::6e78" if ":" in pair.address else "239.7.8.9"
+    common = ["mckey", "-m", group, "-C", "20", "-b"]
+    server = pair.start(common + [pair.place.addresses["server"]])
+    try:
+        # The port of all groups, which is bound when it has joined.
+        assert pair.wait_for_listener(server, int(pair.env["NEX_PORT"]) + 1024, "udp"), \
+            "the receiver does not join: " + server.communicate()[0]
+        client = pair.start(common + [pair.place.addresses["client"], "-s"], "client")
+        for end in client, server:
+            text = end.communicate(timeout=TIMEOUT_S)[0]
+            assert end.returncode == 0 and "test complete" in text and "return status 0" in text, text
+    finally:
+        server.kill()
+
+
 # The cases of each function, which run over the wire together.
 GROUPS = {}
 CASES = {
@@ -288,6 +318,8 @@ for operation in ("write", "read"):
 add("same_host_send_lat", same_host, "ib_send_lat")
 
 add("rping", rping)
+add("udaddy", udaddy)
+add("mckey", mckey)
 add("ucmatose", manager, ["ucmatose", "-p", "{port}", "-c", "20"],
     ["ucmatose", "-s", "{address}", "-p", "{port}", "-c", "20"])
 add("rdma_client", manager, ["rdma_server", "-p", "{port}"],

@@ -94,6 +94,7 @@ TEST_F(ProgramMemory, OfAFileThatWasCutShortIsGoneAsWell) {
 TEST_F(ProgramMemory, OfAThreadThatBlocksTheSignalsGoesTheSlowWay) {
   GuardProgramMemory();
   std::thread([] {
+    ExpectAllWorks();  // before it does
     sigset_t all;
     sigfillset(&all);
     ASSERT_EQ(0, pthread_sigmask(SIG_BLOCK, &all, nullptr));

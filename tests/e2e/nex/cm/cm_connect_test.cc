@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "tests/e2e/nex/cm/cm_fixture.h"
+#include "tests/e2e/nex/interrupted.h"
 
 namespace oxmem::nex {
 namespace {
@@ -127,6 +128,89 @@ TEST_F(CmConnect, ADatagramIdentifierIsBoundToAPortWhoseTcpNumberIsTaken) {
     EXPECT_EQ(EADDRINUSE, errno);
     EXPECT_EQ(0, rdma_destroy_id(id));
   }
+}
+
+TEST_F(CmConnect, WaitingForAnEventGoesOnAfterASignalIfTheHandlerSaysSo) {
+  const auto wait = [this] {
+    rdma_cm_event* event = nullptr;
+    return rdma_get_cm_event(server_channel_, &event) == 0;
+  };
+  EXPECT_EQ(-1, Interrupted::ErrorOf(SA_RESTART, wait));
+  EXPECT_EQ(EINTR, Interrupted::ErrorOf(0, wait));
+}
+
+TEST_F(CmConnect, AnEndedConnectionSaysWhenNothingOfItIsLeft) {
+  const CmPair pair = Connect();
+  ASSERT_EQ(0, rdma_disconnect(pair.client));
+  for (rdma_event_channel* channel : {client_channel_, server_channel_}) {
+    EXPECT_TRUE(Gets(channel, RDMA_CM_EVENT_DISCONNECTED));
+  }
+  for (rdma_event_channel* channel : {client_channel_, server_channel_}) {
+    EXPECT_TRUE(Gets(channel, RDMA_CM_EVENT_TIMEWAIT_EXIT));
+  }
+  Destroy(pair.client);
+  Destroy(pair.server);
+}
+
+TEST_F(CmConnect, ADatagramIdentifierThatIsRejectedLearnsWhatWasSaid) {
+  rdma_cm_id* listener = Listen(RDMA_PS_UDP, 4);
+  rdma_cm_id* client = NewClient(true, PortOf(listener), RDMA_PS_UDP);
+  rdma_conn_param parameters{};
+  ASSERT_EQ(0, rdma_connect(client, &parameters));
+  CmSeen request, rejected;
+  ASSERT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_CONNECT_REQUEST, &request));
+  ASSERT_EQ(0, rdma_reject(request.id, "no way", 6));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_UNREACHABLE, &rejected));
+  EXPECT_EQ("no way", rejected.data);
+  EXPECT_EQ(2, rejected.status);  // InfiniBand 16.8.3: rejected by the service provider
+  Destroy(client);
+  Destroy(request.id);
+}
+
+TEST_F(CmConnect, TheStepsHaveAnOrder) {
+  rdma_cm_id* id = nullptr;
+  ASSERT_EQ(0, rdma_create_id(client_channel_, &id, nullptr, RDMA_PS_TCP));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = rdma_get_src_port(listener_);
+  auto* plain = reinterpret_cast<sockaddr*>(&to);
+  EXPECT_EQ(0, rdma_resolve_addr(id, nullptr, plain, 2000));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
+  EXPECT_EQ(-1, rdma_resolve_addr(id, nullptr, plain, 2000));
+  EXPECT_EQ(EINVAL, errno);
+  rdma_conn_param parameters{};
+  MakeQueuePair(id);
+  EXPECT_EQ(-1, rdma_connect(id, &parameters));
+  EXPECT_EQ(EINVAL, errno);
+  EXPECT_EQ(0, rdma_resolve_route(id, 2000));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ROUTE_RESOLVED));
+  EXPECT_EQ(-1, rdma_resolve_route(id, 2000));
+  EXPECT_EQ(EINVAL, errno);
+  EXPECT_FALSE(HasEvent(client_channel_));
+  Destroy(id);
+}
+
+TEST_F(CmConnect, AListenerOfIpv6AloneStandsBesideOneOfIpv4) {
+  rdma_cm_id *first = nullptr, *second = nullptr;
+  sockaddr_in any4{};
+  any4.sin_family = AF_INET;
+  ASSERT_EQ(0, rdma_create_id(server_channel_, &first, nullptr, RDMA_PS_TCP));
+  ASSERT_EQ(0, rdma_bind_addr(first, reinterpret_cast<sockaddr*>(&any4)));
+  ASSERT_EQ(0, rdma_listen(first, 4));
+  sockaddr_in6 any6{};
+  any6.sin6_family = AF_INET6;
+  any6.sin6_port = rdma_get_src_port(first);
+  for (int alone : {0, 1}) {
+    ASSERT_EQ(0, rdma_create_id(server_channel_, &second, nullptr, RDMA_PS_TCP));
+    ASSERT_EQ(0,
+              rdma_set_option(second, RDMA_OPTION_ID, RDMA_OPTION_ID_AFONLY, &alone, sizeof alone));
+    const bool listens = rdma_bind_addr(second, reinterpret_cast<sockaddr*>(&any6)) == 0 &&
+                         rdma_listen(second, 4) == 0;
+    EXPECT_EQ(alone == 1, listens);
+    EXPECT_EQ(0, rdma_destroy_id(second));
+  }
+  EXPECT_EQ(0, rdma_destroy_id(first));
 }
 
 }  // namespace

@@ -90,7 +90,10 @@ std::optional<CmSeen> CmTest::Next(rdma_event_channel* channel) {
   rdma_cm_event* event = nullptr;
   if (rdma_get_cm_event(channel, &event) != 0) return std::nullopt;
   CmSeen seen{event->event, event->status, event->id, {}};
-  if (event->id->ps != RDMA_PS_UDP && event->param.conn.private_data_len > 0) {
+  if (event->id->ps == RDMA_PS_UDP && event->param.ud.private_data_len > 0) {
+    seen.data.assign(static_cast<const char*>(event->param.ud.private_data),
+                     event->param.ud.private_data_len);
+  } else if (event->id->ps != RDMA_PS_UDP && event->param.conn.private_data_len > 0) {
     seen.data.assign(static_cast<const char*>(event->param.conn.private_data),
                      event->param.conn.private_data_len);
   }
@@ -107,10 +110,10 @@ testing::AssertionResult CmTest::Gets(rdma_event_channel* channel, rdma_cm_event
   return testing::AssertionFailure() << rdma_event_str(next->type) << ", status " << next->status;
 }
 
-rdma_cm_id* CmTest::NewClient(bool queue_pair, std::uint16_t port) {
+rdma_cm_id* CmTest::NewClient(bool queue_pair, std::uint16_t port, rdma_port_space space) {
   rdma_cm_id* id = nullptr;
   sockaddr_in to = Loopback(port != 0 ? port : PortOf(listener_));
-  EXPECT_EQ(0, rdma_create_id(client_channel_, &id, nullptr, RDMA_PS_TCP));
+  EXPECT_EQ(0, rdma_create_id(client_channel_, &id, nullptr, space));
   EXPECT_EQ(0, rdma_resolve_addr(id, nullptr, Plain(&to), 2000));
   EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
   EXPECT_EQ(0, rdma_resolve_route(id, 2000));
@@ -121,7 +124,7 @@ rdma_cm_id* CmTest::NewClient(bool queue_pair, std::uint16_t port) {
 
 void CmTest::MakeQueuePair(rdma_cm_id* id) {
   ibv_qp_init_attr init{};
-  init.qp_type = IBV_QPT_RC;
+  init.qp_type = id->ps == RDMA_PS_UDP ? IBV_QPT_UD : IBV_QPT_RC;
   init.cap.max_send_wr = init.cap.max_recv_wr = 4;
   init.cap.max_send_sge = init.cap.max_recv_sge = 1;
   init.sq_sig_all = 1;

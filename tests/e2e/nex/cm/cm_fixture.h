@@ -54,7 +54,8 @@ class CmTest : public testing::Test {
 
   // A client whose address and route to the port are resolved, with a queue pair if it is to have
   // one. 0: the test's listener.
-  rdma_cm_id* NewClient(bool queue_pair, std::uint16_t port = 0);
+  rdma_cm_id* NewClient(bool queue_pair, std::uint16_t port = 0,
+                        rdma_port_space space = RDMA_PS_TCP);
   static void MakeQueuePair(rdma_cm_id* id);
   // Connects through the listener; requests of others that come before it are refused.
   CmPair Connect(rdma_cm_id* listener = nullptr);

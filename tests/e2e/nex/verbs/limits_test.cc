@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -217,6 +218,58 @@ TEST_F(Limits, NobodyListensOnAddressesThatAreNotConfigured) {
   };
   EXPECT_TRUE(answers("127.0.0.1"));
   EXPECT_FALSE(answers("127.0.0.2"));
+}
+
+// Opens the device in a process with so many descriptors: 0 or the errno.
+int OpenWith(rlim_t descriptors) {
+  const rlimit limit{descriptors, descriptors};
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
+  errno = 0;
+  int count = 0;
+  ibv_device** list = ibv_get_device_list(&count);
+  if (list == nullptr || count == 0) return errno;
+  return ibv_open_device(list[0]) != nullptr ? 0 : errno;
+}
+
+TEST_F(Limits, WithoutDescriptorsThatIsTheReason) {
+  bool opened = false;
+  for (rlim_t descriptors = 3; !opened && descriptors < 100; ++descriptors) {
+    int code = -1;
+    const std::string said = ErrorsOf([&] {
+      const pid_t child = fork();
+      if (child == 0) _exit(OpenWith(descriptors));
+      int status = -1;
+      ASSERT_EQ(child, waitpid(child, &status, 0));
+      ASSERT_TRUE(WIFEXITED(status)) << status;
+      code = WEXITSTATUS(status);
+    });
+    opened = code == 0;
+    if (opened) continue;
+    EXPECT_EQ(EMFILE, code) << descriptors << ": " << strerror(code) << "; " << said;
+    EXPECT_EQ(std::string::npos, said.find("not an address")) << said;
+  }
+  EXPECT_TRUE(opened);
+}
+
+// Each of the processes knows the devices of all before it.
+TEST_F(Limits, ForksOfForksHaveADeviceOfTheirOwn) {
+  constexpr int kGenerations = 12;
+  for (int generation = 1; generation <= kGenerations; ++generation) {
+    const pid_t child = fork();
+    if (child != 0) {
+      int status = -1;
+      EXPECT_EQ(child, waitpid(child, &status, 0));
+      EXPECT_EQ(0, status) << "after " << generation;
+      if (generation > 1) _exit(HasFailure() ? 1 : 0);
+      return;
+    }
+    int count = 0;
+    ibv_device** list = ibv_get_device_list(&count);
+    ibv_context* own = ibv_open_device(list[0]);
+    if (own == nullptr || ibv_alloc_pd(own) == nullptr || ibv_close_device(context_) != 0) _exit(1);
+    context_ = own;
+  }
+  _exit(0);
 }
 
 }  // namespace

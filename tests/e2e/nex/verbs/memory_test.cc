@@ -14,7 +14,7 @@ namespace {
 
 // Who would have to catch a fault: the library, or nobody, as the program has a handler of its own
 // or blocks the signals.
-enum class Faults { kCaught, kOwnHandler, kBlocked };
+enum class Faults { kCaught, kOwnHandler, kSystemVHandler, kBlocked };
 
 class GoneMemory : public VerbsTest, public testing::WithParamInterface<Faults> {
  protected:
@@ -32,6 +32,9 @@ class GoneMemory : public VerbsTest, public testing::WithParamInterface<Faults> 
     VerbsTest::SetUp();
     if (GetParam() == Faults::kOwnHandler) {
       ASSERT_NE(SIG_ERR, signal(SIGSEGV, SIG_DFL));
+    }
+    if (GetParam() == Faults::kSystemVHandler) {
+      ASSERT_NE(SIG_ERR, __sysv_signal(SIGSEGV, SIG_DFL));
     }
     void* memory =
         mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
@@ -272,13 +275,16 @@ TEST_P(GoneMemory, OfAPairThatTalksToItselfEndsThePair) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Faults, GoneMemory,
-                         testing::Values(Faults::kCaught, Faults::kOwnHandler, Faults::kBlocked),
+                         testing::Values(Faults::kCaught, Faults::kOwnHandler,
+                                         Faults::kSystemVHandler, Faults::kBlocked),
                          [](const testing::TestParamInfo<Faults>& one) -> std::string {
                            switch (one.param) {
                              case Faults::kCaught:
                                return "Caught";
                              case Faults::kOwnHandler:
                                return "OwnHandler";
+                             case Faults::kSystemVHandler:
+                               return "SystemVHandler";
                              case Faults::kBlocked:
                                return "Blocked";
                            }

@@ -1,0 +1,46 @@
+#include "rdma/nex/waiting.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "rdma/nex/program_memory.h"
+
+namespace oxmem::nex {
+
+// Without a time to end at, the kernel restarts this as it does a read. Nothing here has to be
+// cleaned up when the thread is cancelled, at whatever instruction.
+[[gnu::noinline]] bool WaitWhile(const std::atomic<std::uint32_t>& word, std::uint32_t seen) {
+  int before;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+  const long result = syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+  pthread_setcanceltype(before, &before);
+  return result == 0 || errno != EINTR;
+}
+
+void WakeAll(const std::atomic<std::uint32_t>& word) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+bool HandlersRestart() {
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+  bool any = false;
+  for (int number = 1; number <= SIGRTMAX; ++number) {
+    struct sigaction action;
+    // The C library keeps some for itself and says nothing of them.
+    if (sigismember(&blocked, number) == 1 || sigaction(number, nullptr, &action) != 0) continue;
+    if (IsMemoryGuard(action) || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
+      continue;
+    }
+    if ((action.sa_flags & SA_RESTART) == 0) return false;
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace oxmem::nex
