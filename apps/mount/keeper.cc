@@ -101,17 +101,29 @@ Keeper::Heard Keeper::Hear() {
     return message->word == KeeperWord::kLeave ? Heard::kLeave : Heard::kNothing;
   }
   if (!absl::IsUnavailable(message.status())) return Heard::kNothing;
-  socket_.Reset();
-  // What is still left of it may hold the path.
-  kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
+  Bury();
   return Heard::kEnded;
 }
 
-void Keeper::SayLeft() {
-  if (!socket_.valid()) return;
-  (void)SendWord(socket_.get(), KeeperWord::kLeft);
+// What is still left of it may hold the path.
+void Keeper::Bury() {
   socket_.Reset();
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+}
+
+bool Keeper::SayLeft() {
+  absl::Status heard = SendWord(socket_.get(), KeeperWord::kLeft);
+  const Instant deadline = Now() + kTakePatience;
+  while (heard.ok()) {
+    const absl::StatusOr<KeeperMessage> answer = ReceiveWord(socket_.get(), deadline);
+    heard = answer.status();
+    if (!heard.ok() || answer->word != KeeperWord::kLeft) continue;
+    socket_.Reset();
+    return true;
+  }
+  Bury();
+  return false;
 }
 
 absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::Ask(UniqueFd socket) {

@@ -172,7 +172,6 @@ void KeeperProcess::OnServerEnd(bool left) {
   }
   if (ended_ || !serving_) return;
   serving_ = false;
-  server_.Reset();
   leave_deadline_ = Instant::Never();
   if (MountIsGone() || (!left && !survives_its_server_)) {
     ended_ = true;
@@ -184,6 +183,12 @@ void KeeperProcess::OnServerEnd(bool left) {
   } else if (plan_.restart != nullptr) {
     restart_at_ = Now();
   }
+  if (left && !successor_takes_) {
+    ended_ = true;
+    return;
+  }
+  if (left) (void)SendWord(server_.get(), KeeperWord::kLeft);
+  server_.Reset();
 }
 
 void KeeperProcess::OnConnection() {
