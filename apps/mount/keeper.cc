@@ -36,6 +36,13 @@ absl::Status MakeSockets(UniqueFd* own, UniqueFd* other) {
   return absl::OkStatus();
 }
 
+absl::Status DoesNotAnswer(const std::string& path) {
+  return absl::DeadlineExceededError(
+      absl::StrCat("the keeper of the mount, which listens at ", path,
+                   ", does not answer: is it stopped? If it is killed, the process that serves the "
+                   "mount starts another one"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Start(const KeeperPlan& plan) {
@@ -148,9 +155,10 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::AskAt(const std::strin
     if (!socket.ok()) {
       const int error = ErrnoOf(socket.status());
       if (error == ENOENT || error == ECONNREFUSED) return absl::NotFoundError(path);
-      return socket.status();
+      return error == EAGAIN ? DoesNotAnswer(path) : socket.status();
     }
     auto predecessor = Ask(*std::move(socket));
+    if (absl::IsDeadlineExceeded(predecessor.status())) return DoesNotAnswer(path);
     if (!absl::IsUnavailable(predecessor.status()) || Now() > deadline) return predecessor;
     usleep(1000);
   }

@@ -177,6 +177,8 @@ class Killed(KeeperTest):
         keeper = self.keepers()[0]
         os.kill(keeper, signal.SIGSTOP)
         os.pread(self.open(), 1, 0)
+        self.refused(1, f"{self.dir}: the keeper of the mount, .*does not answer: is it stopped",
+                     "mount", "--replace", "mem:?size=1M", self.dir)
         os.kill(keeper, signal.SIGKILL)
         self.wait_until_kept()
 
