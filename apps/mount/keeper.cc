@@ -36,6 +36,13 @@ absl::Status MakeSockets(UniqueFd* own, UniqueFd* other) {
   return absl::OkStatus();
 }
 
+absl::Status DoesNotAnswer(const std::string& path) {
+  return absl::DeadlineExceededError(
+      absl::StrCat("the keeper of the mount, which listens at ", path,
+                   ", does not answer: is it stopped? If it is killed, the process that serves the "
+                   "mount starts another one"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Start(const KeeperPlan& plan) {
@@ -101,17 +108,29 @@ Keeper::Heard Keeper::Hear() {
     return message->word == KeeperWord::kLeave ? Heard::kLeave : Heard::kNothing;
   }
   if (!absl::IsUnavailable(message.status())) return Heard::kNothing;
-  socket_.Reset();
-  // What is still left of it may hold the path.
-  kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
+  Bury();
   return Heard::kEnded;
 }
 
-void Keeper::SayLeft() {
-  if (!socket_.valid()) return;
-  (void)SendWord(socket_.get(), KeeperWord::kLeft);
+// What is still left of it may hold the path.
+void Keeper::Bury() {
   socket_.Reset();
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+}
+
+bool Keeper::SayLeft() {
+  absl::Status heard = SendWord(socket_.get(), KeeperWord::kLeft);
+  const Instant deadline = Now() + kTakePatience;
+  while (heard.ok()) {
+    const absl::StatusOr<KeeperMessage> answer = ReceiveWord(socket_.get(), deadline);
+    heard = answer.status();
+    if (!heard.ok() || answer->word != KeeperWord::kLeft) continue;
+    socket_.Reset();
+    return true;
+  }
+  Bury();
+  return false;
 }
 
 absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::Ask(UniqueFd socket) {
@@ -136,9 +155,10 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::AskAt(const std::strin
     if (!socket.ok()) {
       const int error = ErrnoOf(socket.status());
       if (error == ENOENT || error == ECONNREFUSED) return absl::NotFoundError(path);
-      return socket.status();
+      return error == EAGAIN ? DoesNotAnswer(path) : socket.status();
     }
     auto predecessor = Ask(*std::move(socket));
+    if (absl::IsDeadlineExceeded(predecessor.status())) return DoesNotAnswer(path);
     if (!absl::IsUnavailable(predecessor.status()) || Now() > deadline) return predecessor;
     usleep(1000);
   }

@@ -66,10 +66,11 @@ class Keeper {
   // kLeave: a successor waits for this process to stop serving. kEnded: the keeper was killed.
   Heard Hear();
 
-  // The mount is not served any more: the successor gets it.
-  void SayLeft();
+  // The mount is not served any more. False if no successor got it, as the keeper has ended.
+  bool SayLeft();
 
  private:
+  void Bury();
   Keeper(UniqueFd socket, pid_t pid) : socket_(std::move(socket)), pid_(pid) {}
   UniqueFd socket_;
   pid_t pid_;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -75,6 +76,7 @@ class KeeperProcess {
   Instant successor_deadline_ = Instant::Never();
   Instant leave_deadline_ = Instant::Never();
   Instant restart_at_ = Instant::Never();
+  Instant listen_at_ = Instant::Never();  // again: there was no descriptor for who came
 };
 
 bool KeeperProcess::Open() {
@@ -120,15 +122,17 @@ void KeeperProcess::Run() {
 }
 
 Instant KeeperProcess::NextDeadline() const {
-  return std::min(std::min(orphan_deadline_, successor_deadline_),
-                  std::min(leave_deadline_, restart_at_));
+  return std::min(
+      {orphan_deadline_, successor_deadline_, leave_deadline_, restart_at_, listen_at_});
 }
 
 void KeeperProcess::Wait() {
   std::array<pollfd, 5> fds = {{
       {.fd = server_.get(), .events = POLLIN, .revents = 0},
       {.fd = serving_ ? server_life_.get() : -1, .events = POLLIN, .revents = 0},
-      {.fd = successor_.valid() ? -1 : listening_.get(), .events = POLLIN, .revents = 0},
+      {.fd = successor_.valid() || !listen_at_.is_never() ? -1 : listening_.get(),
+       .events = POLLIN,
+       .revents = 0},
       {.fd = successor_.get(), .events = POLLIN, .revents = 0},
       // While somebody serves, every request would wake us.
       {.fd = serving_ ? -1 : kept_.mount.fuse_fds[0].get(), .events = 0, .revents = 0},
@@ -172,7 +176,6 @@ void KeeperProcess::OnServerEnd(bool left) {
   }
   if (ended_ || !serving_) return;
   serving_ = false;
-  server_.Reset();
   leave_deadline_ = Instant::Never();
   if (MountIsGone() || (!left && !survives_its_server_)) {
     ended_ = true;
@@ -184,11 +187,20 @@ void KeeperProcess::OnServerEnd(bool left) {
   } else if (plan_.restart != nullptr) {
     restart_at_ = Now();
   }
+  if (left && !successor_takes_) {
+    ended_ = true;
+    return;
+  }
+  if (left) (void)SendWord(server_.get(), KeeperWord::kLeft);
+  server_.Reset();
 }
 
 void KeeperProcess::OnConnection() {
   UniqueFd socket(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket.valid()) return;
+  if (!socket.valid()) {
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) listen_at_ = Now() + kRetry;
+    return;
+  }
   const auto peer = transport::CredentialsOfPeer(socket.get());
   if (!peer.has_value() || (peer->uid != geteuid() && peer->uid != 0)) return;
   successor_ = std::move(socket);
@@ -275,6 +287,7 @@ void KeeperProcess::OnTime() {
     leave_deadline_ = Instant::Never();
     syscall(SYS_pidfd_send_signal, server_life_.get(), SIGKILL, nullptr, 0);
   }
+  if (now >= listen_at_) listen_at_ = Instant::Never();
   if (now >= restart_at_ && !ended_) TryRestart();
 }
 

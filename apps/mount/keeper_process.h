@@ -16,8 +16,10 @@ namespace oxmem::apps {
 //      │                 │                      │
 //      └─ server dies ───┴─ bye, mount gone ────┴─ let go, patience over, mount gone ──▶ end
 //
-// One with no patience is lent to a successor, and ends without harm when that has gone or never
-// comes. With the end without a successor the mount is dead: the kernel fails every request of it.
+// A server that leaves for a successor which has gone by then hears nothing but the keeper's end,
+// and goes on. One with no patience is lent to a successor, and ends without harm when that has
+// gone or never comes. With the end without a successor the mount is dead: the kernel fails every
+// request of it.
 [[noreturn]] void RunKeeper(UniqueFd socket, pid_t server, const KeeperPlan& plan);
 
 }  // namespace oxmem::apps

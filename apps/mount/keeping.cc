@@ -1,6 +1,7 @@
 #include "apps/mount/keeping.h"
 
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -53,9 +54,15 @@ void Keeping::Hear() {
     case Keeper::Heard::kEnded:
       server_.loop->Unwatch(fd);
       keeper_.reset();
+      ClearAway();
       // One that was lent ends when its successor has gone.
       if (!std::exchange(lent_, false)) StartAgain();
   }
+}
+
+void Keeping::ClearAway() const {
+  const std::string path = server_.things().socket_path;
+  if (!path.empty()) unlink(path.c_str());
 }
 
 void Keeping::StartAgain() {
@@ -114,10 +121,17 @@ absl::Status Keeping::Lend() {
   return absl::FailedPreconditionError(keeper_->deaf());
 }
 
-void Keeping::SayLeft() {
-  if (keeper_ == nullptr) return;
+bool Keeping::SayLeft() {
+  if (keeper_ == nullptr) return false;
   server_.loop->Unwatch(keeper_->fd());
-  keeper_->SayLeft();
+  if (keeper_->SayLeft()) return true;
+  keeper_.reset();
+  return false;
+}
+
+void Keeping::GoesOn() {
+  ClearAway();
+  if (!std::exchange(lent_, false)) StartAgain();
 }
 
 }  // namespace oxmem::apps

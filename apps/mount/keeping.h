@@ -44,14 +44,18 @@ class Keeping {
   // Has a keeper there for a successor, which has a few seconds to ask it.
   absl::Status Lend();
 
-  // The mount is not served any more: the successor gets it.
-  void SayLeft();
+  // The mount is not served any more: the successor gets it. False if it did not, as the keeper has
+  // ended: then this process goes on with the mount, and GoesOn starts another keeper.
+  bool SayLeft();
+  void GoesOn();
 
  private:
   explicit Keeping(KeeperPlan plan) : plan_(std::move(plan)) {}
   absl::Status Begin(const KeeperPlan& plan);
   absl::Status Watch();
   void Hear();
+  // What a killed keeper leaves behind.
+  void ClearAway() const;
   void StartAgain();
   void StartAgainLater(Duration delay);
 

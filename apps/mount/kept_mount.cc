@@ -51,7 +51,8 @@ absl::StatusOr<KeeperMessage> ReceiveWord(int socket, Instant deadline) {
       case transport::Received::kNothing:
         continue;
       case transport::Received::kHangUp:
-        return absl::UnavailableError("the keeper of the mount, or its server, has ended");
+        return absl::UnavailableError(
+            "the keeper of the mount, or who served it, has ended meanwhile; try again");
       case transport::Received::kTooLong:
         return absl::InternalError("the keeper of the mount says something that is too long");
       case transport::Received::kPacket:

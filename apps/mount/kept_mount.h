@@ -27,6 +27,10 @@ struct KeptMount {
 //   keeper ── things, kServing or kOrphaned ──▶ successor ── kTake ──▶ keeper
 //   keeper ── kLeave ──▶ server ── kLeft ──▶ keeper         (if there is one)
 //   keeper ── kFuse…, kEnd ──▶ successor ── kTaken ──▶ keeper, which ends
+//   keeper ── kLeft ──▶ server                   (the successor has the mount)
+//
+// A server that has left and does not hear that goes on with the mount. Where its keeper was killed
+// after the successor had everything, the one goes on who claims the attributes first.
 //
 // A kRecord that the server sends later takes the place of the first.
 // kBye from the server ends the keeper, and so does kLetGo from anybody if there is no server.

@@ -1,5 +1,6 @@
 #include "apps/mount/mount_run.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -45,6 +46,9 @@ namespace {
 // them reads requests (fs/fuse/lead.h). Elsewhere every thread is one more connection to a node.
 constexpr std::size_t kMostUnasked = 4;
 
+// For a source that answers no more when this process has to go on with what it wanted to leave.
+constexpr Duration kGoOnPatience = Duration::Seconds(30);
+
 std::size_t ReactorCount(const MountSpec& spec) {
   if (spec.threads.has_value()) return *spec.threads;
   for (const transport::Source& source : spec.sources) {
@@ -67,13 +71,21 @@ class MountService {
   bool GiveUp();
 
  private:
-  absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes);
+  // With what was kept of memory, if this goes on with a mount.
+  absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes,
+                           std::optional<KeptMemory> kept);
   absl::StatusOr<std::unique_ptr<fs::Volume>> OpenVolume(SourceOpener& opener, std::size_t file);
   absl::Status MountOrGoOn();
   absl::Status Begin();
   absl::Status Keep();
   Keeper::Things Things() const;
   absl::Status WatchEnds();
+  absl::Status WatchMount();
+  // After Leave: the successor did not get the mount.
+  absl::Status GoOn(fs::LiveMount life);
+  KeptMemory OwnMemory() const;
+  absl::Status LeaveToSuccessor();
+  void OnSuccessor();
   absl::Status OpenFigures();
   absl::Status OfferFigures();
   absl::StatusOr<Json> Remount(const Json& request);
@@ -99,6 +111,7 @@ class MountService {
   bool stopped_by_signal_ = false;
   bool restarted_ = false;  // by the keeper of a process that died
   bool replaced_ = false;
+  absl::Status end_;  // of what was to be left to a successor
 };
 
 // An endpoint that was told a wrong size or base by the user is found out before anybody relies on
@@ -148,10 +161,9 @@ absl::StatusOr<std::unique_ptr<fs::Volume>> MountService::OpenVolume(SourceOpene
 }
 
 absl::Status MountService::OpenVolumes(
-    std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes) {
+    std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes,
+    std::optional<KeptMemory> kept) {
   statistics_.resize(spec_.sources.size());
-  std::optional<KeptMemory> kept;
-  if (predecessor_ != nullptr) kept.emplace(predecessor_->TakeMemory());
   for (const transport::Source& source : spec_.sources) {
     OXMEM_ASSIGN_OR_RETURN(auto opener,
                            SourceOpener::Create(source, kept.has_value() ? &*kept : nullptr));
@@ -192,7 +204,9 @@ absl::Status MountService::Open() {
 absl::Status MountService::MountOrGoOn() {
   std::vector<std::vector<std::unique_ptr<fs::Volume>>> volumes;
   // What can fail does so before anything changes for those who use a mount that is there.
-  OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes));
+  std::optional<KeptMemory> kept;
+  if (predecessor_ != nullptr) kept.emplace(predecessor_->TakeMemory());
+  OXMEM_RETURN_IF_ERROR(OpenVolumes(volumes, std::move(kept)));
   if (predecessor_ != nullptr) {
     OXMEM_RETURN_IF_ERROR(CheckSuccession(*predecessor_, spec_, volumes[0]));
   }
@@ -205,8 +219,9 @@ absl::Status MountService::MountOrGoOn() {
     OXMEM_ASSIGN_OR_RETURN(
         mount_, fs::FuseMount::PrepareTakeOver(spec_.options, spec_.files, std::move(volumes),
                                                predecessor_->TakeLife()));
-    OXMEM_ASSIGN_OR_RETURN(std::vector<UniqueFd> fuse_fds, predecessor_->Take());
-    OXMEM_RETURN_IF_ERROR(mount_->TakeOver(std::move(fuse_fds)));
+    absl::StatusOr<std::vector<UniqueFd>> fuse_fds = predecessor_->Take();
+    OXMEM_RETURN_IF_ERROR(Annotate(fuse_fds.status(), mount_->options().directory));
+    OXMEM_RETURN_IF_ERROR(mount_->TakeOver(*std::move(fuse_fds)));
   }
   const absl::Status begun = Begin();
   if (!begun.ok()) {
@@ -234,11 +249,7 @@ absl::Status MountService::Keep() {
   return keeping_->Keep({.loop = loop_.get(),
                          .directory = mount_->options().directory,
                          .things = [this] { return Things(); },
-                         .leave =
-                             [this] {
-                               replaced_ = true;
-                               loop_->Stop();
-                             }});
+                         .leave = [this] { OnSuccessor(); }});
 }
 
 Keeper::Things MountService::Things() const {
@@ -262,7 +273,74 @@ absl::Status MountService::WatchEnds() {
     stopped_by_signal_ = true;
     loop_->Stop();
   }));
+  return WatchMount();
+}
+
+absl::Status MountService::WatchMount() {
   return loop_->Watch(mount_->ended_fd(), EPOLLIN, [this](uint32_t) { loop_->Stop(); });
+}
+
+KeptMemory MountService::OwnMemory() const {
+  std::vector<int> own;
+  for (const auto& opener : openers_) opener->AddOwnMemory(&own);
+  std::vector<UniqueFd> memory;
+  for (const int fd : own) memory.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return KeptMemory(std::move(memory));
+}
+
+// Of what it held it is its own successor.
+absl::Status MountService::GoOn(fs::LiveMount life) {
+  mount_.reset();  // whose end would end the claim of the next
+  const Instant deadline = Now() + std::max(plan_.keeper.patience, kGoOnPatience);
+  std::vector<std::vector<std::unique_ptr<fs::Volume>>> volumes;
+  for (;;) {
+    KeptMemory memory = OwnMemory();
+    volumes.clear();
+    statistics_.clear();
+    not_used_.clear();
+    std::vector<std::unique_ptr<SourceOpener>> before = std::exchange(openers_, {});
+    const absl::Status opened = OpenVolumes(volumes, std::move(memory));
+    if (opened.ok()) break;
+    openers_ = std::move(before);
+    spdlog::warn("{}: {}", spec_.options.directory, std::string(opened.message()));
+    if (Now() > deadline) return opened;
+    sleep(1);
+  }
+  std::vector<UniqueFd> fuse_fds = std::move(life.fuse_fds);
+  OXMEM_ASSIGN_OR_RETURN(
+      mount_, fs::FuseMount::PrepareTakeOver(spec_.options, spec_.files, std::move(volumes),
+                                             std::move(life)));
+  OXMEM_RETURN_IF_ERROR(mount_->TakeOver(std::move(fuse_fds)));
+  OXMEM_RETURN_IF_ERROR(mount_->Start());
+  return WatchMount();
+}
+
+absl::Status MountService::LeaveToSuccessor() {
+  if (stats_file_ != nullptr) {
+    const absl::Status written = stats_file_->Write(Figures(), kFileKind);
+    if (!written.ok()) spdlog::warn("{}", std::string(written.message()));
+  }
+  loop_->Unwatch(mount_->ended_fd());
+  fs::LiveMount life = mount_->Leave();
+  const std::string directory = mount_->options().directory;
+  if (!keeping_->SayLeft()) {
+    const absl::Status on = GoOn(std::move(life));
+    if (on.ok()) {
+      spdlog::warn("{}: its keeper has ended, and so nobody else got the mount; it goes on here",
+                   directory);
+      keeping_->GoesOn();
+      return absl::OkStatus();
+    }
+    if (!absl::IsAborted(on)) return on;
+  }
+  replaced_ = true;
+  spdlog::info("{}: left to another process", directory);
+  return absl::OkStatus();
+}
+
+void MountService::OnSuccessor() {
+  end_ = LeaveToSuccessor();
+  if (replaced_ || !end_.ok()) loop_->Stop();
 }
 
 // What is no reason to let a mount die that its users wait for.
@@ -374,15 +452,13 @@ bool MountService::GiveUp() {
 
 absl::Status MountService::Run() {
   absl::Status status = loop_->Run();
+  status.Update(end_);
   NotifyServiceManager("STOPPING=1");
-  if (stats_file_ != nullptr) status.Update(stats_file_->Write(Figures(), kFileKind));
+  if (stats_file_ != nullptr && !replaced_ && end_.ok()) {
+    status.Update(stats_file_->Write(Figures(), kFileKind));
+  }
   control_.reset();
   metrics_.reset();
-  if (replaced_ && !stopped_by_signal_) {
-    mount_->Leave();
-    keeping_->SayLeft();
-    spdlog::info("{}: left to another process", mount_->options().directory);
-  }
   // What the keeper holds would keep those waiting who have a file open while the mount goes.
   keeping_.reset();
   if (stopped_by_signal_) {

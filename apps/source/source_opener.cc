@@ -7,6 +7,7 @@
 #include "apps/source/tloe_facts.h"
 #include "oxmem/channel/tloe_source.h"
 #include "transport/base/check.h"
+#include "transport/base/mutex.h"
 #include "transport/base/size.h"
 #include "transport/base/status.h"
 #include "transport/compose/compose_source.h"
@@ -91,58 +92,111 @@ std::string NotUsed(const std::string& scheme, const std::vector<uint64_t>& size
   return text;
 }
 
+// The sources that a composed one is made of. Parts that are opened late are opened by threads of
+// their own.
+class Parts {
+ public:
+  void Add(std::unique_ptr<SourceOpener> part) { openers_.push_back(std::move(part)); }
+  absl::StatusOr<OpenedSource> Open(std::size_t part) {
+    const MutexLock lock(&opening_);
+    OXMEM_CHECK(part < openers_.size());
+    return openers_[part]->Open();
+  }
+  void AddOwnMemory(std::vector<int>* fds) const {
+    for (const auto& opener : openers_) opener->AddOwnMemory(fds);
+  }
+
+ private:
+  std::vector<std::unique_ptr<SourceOpener>> openers_;
+  Mutex opening_;
+};
+
+// What the parts tell while they are opened.
+struct PartFacts {
+  Facts facts;
+  std::vector<uint64_t> sizes;  // 0 of one that is not there
+  std::string not_used_within;
+
+  void Add(const absl::StatusOr<OpenedSource>& part) {
+    const std::size_t number = sizes.size() + 1;
+    facts.emplace_back(absl::StrCat("part ", number),
+                       part.ok() ? part->channel->name() : "not there");
+    sizes.push_back(part.ok() ? part->channel->limits().size_bytes : 0);
+    if (!part.ok()) return;
+    if (const std::string within = FactOf(part->facts(), kNotUsed); !within.empty()) {
+      absl::StrAppend(&not_used_within, "; within part ", number, ": ", within);
+    }
+  }
+};
+
 // A channel made of others. Each part is opened anew for every channel, and two channels meet in
-// the same memory part by part.
+// the same memory part by part. Those of a mirror share its state, which is memory of its own.
 class ComposedOpener final : public SourceOpener {
  public:
   static absl::StatusOr<std::unique_ptr<SourceOpener>> Create(const Source& source,
                                                               KeptMemory* kept) {
     std::unique_ptr<ComposedOpener> opener(new ComposedOpener(source));
+    const std::size_t legs = source.nested.size();
+    if (source.scheme == "mirror" && legs >= 2 && legs <= transport::MirrorState::kMaxLegs) {
+      OXMEM_ASSIGN_OR_RETURN(opener->mirror_, MakeMirrorState(legs, kept));
+    }
     for (const Source& nested : source.nested) {
       OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<SourceOpener> part,
                              SourceOpener::Create(nested, kept));
-      opener->parts_.push_back(std::move(part));
+      opener->parts_->Add(std::move(part));
     }
     return std::unique_ptr<SourceOpener>(std::move(opener));
   }
 
   absl::StatusOr<OpenedSource> Open() override {
-    Facts facts;
-    std::vector<uint64_t> sizes;
-    std::string not_used_within;
-    std::size_t next = 0;
+    PartFacts found;
     // Parts are opened once each, in their order.
     const auto open_part =
         [&](const Source& part) -> absl::StatusOr<std::unique_ptr<transport::Channel>> {
-      OXMEM_CHECK(next < parts_.size() && source_.nested[next] == part);
-      OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, parts_[next++]->Open());
-      facts.emplace_back(absl::StrCat("part ", next), opened.channel->name());
-      sizes.push_back(opened.channel->limits().size_bytes);
-      if (const std::string within = FactOf(opened.facts(), kNotUsed); !within.empty()) {
-        absl::StrAppend(&not_used_within, "; within part ", next, ": ", within);
-      }
+      const std::size_t index = found.sizes.size();
+      OXMEM_CHECK(index < source_.nested.size() && source_.nested[index] == part);
+      absl::StatusOr<OpenedSource> opened = parts_->Open(index);
+      found.Add(opened);
+      OXMEM_RETURN_IF_ERROR(opened.status());
+      return std::move(opened->channel);
+    };
+    const auto open_later =
+        [parts = parts_](std::size_t part) -> absl::StatusOr<std::unique_ptr<transport::Channel>> {
+      OXMEM_ASSIGN_OR_RETURN(OpenedSource opened, parts->Open(part));
       return std::move(opened.channel);
     };
-    OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> channel,
-                           transport::OpenComposed(source_, open_part));
+    OXMEM_ASSIGN_OR_RETURN(
+        std::unique_ptr<transport::Channel> channel,
+        transport::OpenComposed(source_, open_part, {.state = mirror_, .open_later = open_later}));
     std::string not_used;
     if (source_.scheme == "stripe" || source_.scheme == "mirror") {
-      not_used = NotUsed(source_.scheme, sizes, channel->limits().size_bytes);
+      not_used = NotUsed(source_.scheme, found.sizes, channel->limits().size_bytes);
     }
-    not_used += not_used.empty() && !not_used_within.empty() ? not_used_within.substr(2)
-                                                             : not_used_within;
-    if (!not_used.empty()) facts.emplace_back(kNotUsed, not_used);
-    return OpenedSource{std::move(channel), [facts = std::move(facts)] { return facts; }};
+    const std::string& within = found.not_used_within;
+    not_used += not_used.empty() && !within.empty() ? within.substr(2) : within;
+    if (!not_used.empty()) found.facts.emplace_back(kNotUsed, not_used);
+    return OpenedSource{std::move(channel), [facts = std::move(found.facts)] { return facts; }};
   }
 
   void AddOwnMemory(std::vector<int>* fds) const override {
-    for (const auto& part : parts_) part->AddOwnMemory(fds);
+    if (mirror_ != nullptr) fds->push_back(mirror_->fd());
+    parts_->AddOwnMemory(fds);
   }
 
  private:
-  explicit ComposedOpener(const Source& source) : source_(source) {}
+  explicit ComposedOpener(const Source& source)
+      : source_(source), parts_(std::make_shared<Parts>()) {}
+
+  static absl::StatusOr<std::shared_ptr<transport::MirrorState>> MakeMirrorState(std::size_t legs,
+                                                                                 KeptMemory* kept) {
+    if (kept == nullptr) return transport::MirrorState::Create(legs);
+    OXMEM_ASSIGN_OR_RETURN(UniqueFd memory, kept->Take());
+    return transport::MirrorState::Adopt(legs, std::move(memory));
+  }
+
   Source source_;
-  std::vector<std::unique_ptr<SourceOpener>> parts_;
+  std::shared_ptr<Parts> parts_;
+  std::shared_ptr<transport::MirrorState> mirror_;
 };
 
 }  // namespace

@@ -27,7 +27,8 @@ struct OpenedSource {
   std::function<Facts()> facts = [] { return Facts(); };
 };
 
-// Memory of mem: sources that outlived the process which made it, in the order of the sources.
+// Memory that sources made (mem:, and the state of mirrors) and that outlived the process, in the
+// order of the sources.
 class KeptMemory {
  public:
   explicit KeptMemory(std::vector<UniqueFd> fds) : fds_(std::move(fds)) {}

@@ -30,7 +30,9 @@ absl::StatusOr<std::unique_ptr<AttributeStore>> AttributeStore::Create(std::size
       fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     return ErrnoStatus(errno, "memory for the files' attributes");
   }
-  return Adopt(std::move(fd), entries);
+  OXMEM_ASSIGN_OR_RETURN(auto store, Adopt(std::move(fd), entries));
+  OXMEM_RETURN_IF_ERROR(store->Claim());
+  return store;
 }
 
 absl::StatusOr<std::unique_ptr<AttributeStore>> AttributeStore::Adopt(UniqueFd fd,
@@ -53,6 +55,21 @@ AttributeStore::AttributeStore(UniqueFd fd, void* memory, std::size_t entries)
     : fd_(std::move(fd)), words_(static_cast<Word*>(memory)), entries_(entries) {}
 
 AttributeStore::~AttributeStore() { munmap(words_, BytesOf(entries_)); }
+
+// A lock of the process and not of the descriptor: the keeper and children have that too.
+absl::Status AttributeStore::Claim() const {
+  struct flock all {};
+  all.l_type = F_WRLCK;
+  if (fcntl(fd_.get(), F_SETLK, &all) == 0) return absl::OkStatus();
+  if (errno != EAGAIN && errno != EACCES) return ErrnoStatus(errno, "the files' attributes");
+  return absl::AbortedError("another process serves the mount");
+}
+
+void AttributeStore::Release() const {
+  struct flock all {};
+  all.l_type = F_UNLCK;
+  (void)fcntl(fd_.get(), F_SETLK, &all);
+}
 
 std::span<AttributeStore::Word> AttributeStore::WordsOf(std::size_t entry) const {
   OXMEM_CHECK(entry < entries_);

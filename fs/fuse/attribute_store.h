@@ -18,8 +18,8 @@ namespace oxmem::fs {
 // Owner, mode, times and memory of a mount's root and files, in a memory file: they stay when the
 // process that serves the mount dies at any moment, and the next one goes on with them.
 //
-// Set and Get of one entry are not called at once; the write times take any thread. The caller
-// knows that no two processes use one store at the same time.
+// Set and Get of one entry are not called at once; the write times take any thread. Who serves the
+// mount has claimed the store, so that no two processes use it at the same time.
 class AttributeStore {
  public:
   // The memory that the kernel uses itself for a file, and the inode it knows the file by.
@@ -44,12 +44,18 @@ class AttributeStore {
     Memory memory;
   };
 
+  // Claimed.
   static absl::StatusOr<std::unique_ptr<AttributeStore>> Create(std::size_t entries);
-  // One that another process made; an error if it has another number of entries.
+  // One that another process made, and may use still; an error if it has another number of entries.
   static absl::StatusOr<std::unique_ptr<AttributeStore>> Adopt(UniqueFd fd, std::size_t entries);
   ~AttributeStore();
   AttributeStore(const AttributeStore&) = delete;
   AttributeStore& operator=(const AttributeStore&) = delete;
+
+  // kAborted if another process has claimed it. Ends with Release, and with the process; also when
+  // this process closes any other descriptor of the memory file.
+  absl::Status Claim() const;
+  void Release() const;
 
   int fd() const { return fd_.get(); }
   std::size_t size() const { return entries_; }

@@ -38,7 +38,8 @@ class FuseMount {
       MountOptions options, std::vector<MountFile> files,
       std::vector<std::vector<std::unique_ptr<Volume>>> volumes, LiveMount life);
   // Nobody serves it any more: goes on with it. Owner, umask and read-ahead are applied if they are
-  // others than were asked for before. On an error the mount is as it was.
+  // others than were asked for before. On an error the mount is as it was; kAborted if another
+  // process was faster.
   absl::Status TakeOver(std::vector<UniqueFd> fuse_fds);
 
   // Whether a take-over would be of the same files, and agree with the kernel on the same;
@@ -65,8 +66,8 @@ class FuseMount {
 
   // Stops serving and leaves the mount to a successor, who gets the requests that are not answered;
   // those under way are given a moment to end, and all the time they need on a kernel that does
-  // not give requests twice.
-  void Leave();
+  // not give requests twice. Of what it gives back the mount lives until a successor has it.
+  LiveMount Leave();
 
   // Gives the mount what `options` have of owner, umask, timeout, read-ahead, ro and words; the
   // kernel's own ro is the caller's affair. The record is another one then.

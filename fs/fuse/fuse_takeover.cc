@@ -154,6 +154,7 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::PrepareTakeOver(
 absl::Status FuseMount::TakeOver(std::vector<UniqueFd> fuse_fds) {
   OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(record_fd_.get()));
   if (fuse_fds.empty()) return Differs(record, "its descriptor is missing");
+  OXMEM_RETURN_IF_ERROR(Annotate(files_->attributes().Claim(), record.directory));
   OXMEM_ASSIGN_OR_RETURN(const InitReply reply, InitReply::FromRequest(record.init_request));
   // Clones are made before the first descriptor is given away.
   while (fuse_fds.size() < reactors_.size()) {
@@ -249,11 +250,18 @@ std::vector<int> FuseMount::fuse_fds() const {
   return fds;
 }
 
-void FuseMount::Leave() {
+LiveMount FuseMount::Leave() {
   mounted_ = false;
   for (auto& reactor : reactors_) reactor->Leave(/*answer_all=*/!survives_its_server_);
   Join();
+  LiveMount life;
+  const auto duplicate = [](int fd) { return UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0)); };
+  life.attributes = duplicate(attributes_fd());
+  for (const int fd : fuse_fds()) life.fuse_fds.push_back(duplicate(fd));
   reactors_.clear();
+  life.record = std::move(record_fd_);
+  files_->attributes().Release();
+  return life;
 }
 
 }  // namespace oxmem::fs

@@ -144,6 +144,11 @@ absl::StatusOr<MountRecord> DecodeMountRecord(std::span<const std::byte> bytes) 
 
 absl::StatusOr<UniqueFd> WriteMountRecord(const MountRecord& record) {
   const std::vector<std::byte> bytes = EncodeMountRecord(record);
+  if (bytes.size() > kLongest) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        record.directory, ": the words of the mount are too many to be kept: ", bytes.size(),
+        " bytes, of ", kLongest));
+  }
   UniqueFd fd(memfd_create("oxmem-mount", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid() ||
       pwrite(fd.get(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()) ||

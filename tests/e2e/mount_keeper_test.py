@@ -177,6 +177,8 @@ class Killed(KeeperTest):
         keeper = self.keepers()[0]
         os.kill(keeper, signal.SIGSTOP)
         os.pread(self.open(), 1, 0)
+        self.refused(1, f"{self.dir}: the keeper of the mount, .*does not answer: is it stopped",
+                     "mount", "--replace", "mem:?size=1M", self.dir)
         os.kill(keeper, signal.SIGKILL)
         self.wait_until_kept()
 
@@ -282,6 +284,56 @@ class Replaced(KeeperTest):
         words = ("mem:?size=8M", "-o", "dax=never,keep=0")
         self.check("mount", *words, self.dir)
         self.check_fio_goes_on(lambda: self.check("mount", "--replace", *words, self.dir))
+
+
+@unittest.skipUnless(shutil.which("ss"), "there is no ss")
+class KilledWhileItHandsOver(KeeperTest):
+    """kill -9 of the keeper after the daemon was asked to leave: the daemon goes on."""
+
+    SOURCE = "delay:(mem:?size=1M)?latency=5s"
+
+    def read_slowly(self):
+        """A reader whose request keeps the daemon for a while from leaving."""
+        reader = subprocess.Popen(["dd", "if=" + self.data, "of=/dev/null", "bs=4k", "count=1"],
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(reader.stderr.close)
+        self.addCleanup(reader.wait)
+        self.addCleanup(lambda: reader.poll() is None and reader.kill())
+        self.wait_until_counted("in_flight", 1)
+        return reader
+
+    def check_goes_on(self, *words):
+        reader = self.read_slowly()
+        before, daemon = self.keepers(), self.daemon()
+        os.kill(daemon, signal.SIGSTOP)
+        successor = self.start("mount", "--replace", *words, self.dir)
+        until = time.monotonic() + 20
+        while not self.was_asked_to_leave(daemon):
+            self.assertLess(time.monotonic(), until, "the daemon is not asked to leave")
+        os.kill(before[0], signal.SIGKILL)
+        os.kill(daemon, signal.SIGCONT)
+        self.assertEqual(successor.wait(), 1)
+        self.assertRegex(successor.err, f"{self.dir}: the keeper of the mount.* try again")
+        self.assertEqual(reader.wait(60), 0, reader.stderr.read())
+        self.wait_until_kept()
+        self.assertEqual(self.daemons(), [daemon])
+        self.check("mount", "--replace", *words, self.dir)
+        self.daemon(other_than=[daemon])
+        self.check("umount", self.dir)
+        self.wait_for_no_process()
+        self.check("stats")
+        self.assertEqual(os.listdir(self.env["OXMEM_RUNTIME_DIR"]), [])
+
+    def was_asked_to_leave(self, daemon):
+        """Its keeper has said something that it has not read."""
+        sockets = self.run_tool("ss", "--unix", "--no-header", "--numeric", "--processes")
+        return any(line.startswith("u_seq") and f"pid={daemon}," in line and
+                   int(line.split()[2]) > 0 for line in sockets.splitlines())
+
+    def test_in_the_background(self):
+        words = (self.SOURCE, "-o", "dax=never")
+        self.check("mount", *words, self.dir)
+        self.check_goes_on(*words)
 
 
 @unittest.skipIf(oxmem_e2e.SANITIZED, "a sanitizer wants to be preloaded first")

@@ -429,5 +429,104 @@ class Foreground(TakeOverTest):
         self.wait_for_no_process()
 
 
+class Mirror(TakeOverTest):
+    """A mirror whose first part missed a write: whoever goes on with the mount knows that."""
+
+    def part(self, name):
+        return self.serve(None, "--region", f"d=1M,backing=file:{self.path(name)}",
+                          "--listen", "unix:" + self.path(name + ".sock"))
+
+    def source(self, more=""):
+        parts = ",".join(f"unix:{self.path(name)}.sock?timeout=500ms" for name in "ab")
+        return f"mirror:({parts}){more}"
+
+    def write(self, text):
+        with open(self.data, "r+b", buffering=0) as file:
+            file.write(text)
+            os.fsync(file.fileno())
+
+    def contents(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read(3)
+
+    def read(self):
+        with open(self.data, "rb", buffering=0) as file:
+            return file.read(3)
+
+    def degrade(self, *words):
+        """Serves what the first part, whose node is dead, has not."""
+        first = self.part("a")
+        self.part("b")
+        self.check("mount", *words, self.dir)
+        self.write(b"000")
+        first.signal(signal.SIGKILL)
+        first.wait()
+        # The node's memory is there until the daemon notices that the node is not.
+        for number in range(1, 1000):
+            self.fresh = b"%03d" % number
+            self.write(self.fresh)
+            self.stale = self.contents("a")
+            if self.stale != self.fresh:
+                break
+        self.assertEqual((self.stale < self.fresh, self.contents("b")), (True, self.fresh))
+
+    def check_brought_back(self):
+        self.assertEqual(self.read(), self.fresh)
+        until = time.monotonic() + 20
+        while self.contents("a") != self.fresh:
+            self.assertLess(time.monotonic(), until, "the stale part is not brought up to date")
+        self.assertEqual((self.read(), self.contents("b")), (self.fresh, self.fresh))
+
+    def check_killed(self, *words):
+        self.degrade(*words)
+        os.kill(self.keeper_of_mount(), signal.SIGSTOP)
+        first = self.kill_daemon()
+        self.part("a")
+        os.kill(self.keeper_of_mount(), signal.SIGCONT)
+        self.daemon(other_than=[first])
+        self.check_brought_back()
+
+    def keeper_of_mount(self):
+        served = self.daemons()
+        return next(pid for pid in self.processes() if pid not in served)
+
+    def test_killed(self):
+        self.check_killed(self.source(), "-o", "dax=never")
+
+    def test_killed_with_several_threads(self):
+        self.check_killed(self.source(), "-o", "dax=never,threads=3")
+
+    def test_killed_with_a_copy_at_the_beginning(self):
+        self.check_killed(self.source("?copy=yes"), "-o", "dax=never")
+
+    def test_killed_within_others(self):
+        self.check_killed(f"delay:(delay:({self.source()})?latency=1us)?latency=1us",
+                          "-o", "dax=never")
+
+    def test_replaced(self):
+        words = (self.source("?copy=yes"), "-o", "dax=never")
+        self.degrade(*words)
+        first = self.daemon()
+        result = self.run_oxmem("mount", "--replace", *words, self.dir)
+        self.assertEqual(result.code, 0, result)
+        self.assertRegex(result.err, "leg 1 .* is missing and counts as lost until it is back")
+        self.part("a")
+        self.daemon(other_than=[first])
+        self.check_brought_back()
+
+    def test_killed_while_a_part_is_missing(self):
+        self.degrade(self.source(), "-o", "dax=never")
+        first = self.kill_daemon()
+        second = self.daemon(other_than=[first])
+        self.assertEqual(self.read(), self.fresh)
+        self.fresh = b"new"
+        self.write(self.fresh)
+        self.assertEqual((self.contents("a"), self.contents("b")), (self.stale, self.fresh))
+        self.kill_daemon(second)
+        self.daemon(other_than=[first, second])
+        self.part("a")
+        self.check_brought_back()
+
+
 if __name__ == "__main__":
     mount_e2e.main()

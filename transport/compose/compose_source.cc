@@ -7,9 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "transport/api/option_reader.h"
-#include "transport/base/check.h"
+#include "transport/base/log.h"
 #include "transport/base/status.h"
 #include "transport/compose/fault_channel.h"
+#include "transport/compose/late_channel.h"
 #include "transport/compose/mirrored_channel.h"
 #include "transport/compose/paced_channel.h"
 #include "transport/compose/striped_channel.h"
@@ -35,9 +36,9 @@ absl::Status Wrong(const Source& source, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat("source \"", source.Format(), "\": ", what));
 }
 
-// Checks what can be checked before anything is opened, so that a wrong option costs no time.
-absl::StatusOr<Legs> OpenLegs(const Source& source, const OptionReader& options, std::size_t least,
-                              std::size_t most, const SourceOpener& open) {
+// What can be checked before anything is opened, so that a wrong option costs no time.
+absl::Status CheckWords(const Source& source, const OptionReader& options, std::size_t least,
+                        std::size_t most) {
   OXMEM_RETURN_IF_ERROR(options.Finish());
   const std::size_t count = source.nested.size();
   if (count < least || count > most) {
@@ -46,6 +47,12 @@ absl::StatusOr<Legs> OpenLegs(const Source& source, const OptionReader& options,
     return Wrong(source, absl::StrCat("stands before ", wanted, " in parentheses, as in ",
                                       source.scheme, least == 1 ? ":(mem:)" : ":(mem:,mem:)"));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Legs> OpenLegs(const Source& source, const OptionReader& options, std::size_t least,
+                              std::size_t most, const SourceOpener& open) {
+  OXMEM_RETURN_IF_ERROR(CheckWords(source, options, least, most));
   Legs legs;
   for (const Source& nested : source.nested) {
     OXMEM_ASSIGN_OR_RETURN(std::unique_ptr<Channel> leg, open(nested));
@@ -63,14 +70,57 @@ Opened OpenStripe(const Source& source, const SourceOpener& open) {
   return *std::move(channel);
 }
 
-Opened OpenMirror(const Source& source, const SourceOpener& open) {
+// In place of a leg that is missing where the mirror goes on. What its peer holds may be gone, and
+// what is written until it is back is not there.
+Opened OpenLater(const Source& leg_source, std::size_t leg, const MirrorShare& share,
+                 const absl::Status& why) {
+  const Limits limits = share.state->LimitsOf(leg);
+  if (limits.needs_registration) return why;
+  if (!limits.persistent && !limits.read_only) share.state->TakeOut(leg);
+  spdlog::warn("mirror: leg {} ({}) is missing and counts as lost until it is back: {}", leg + 1,
+               leg_source.Format(), std::string(why.message()));
+  return LateChannel::Create({.name = leg_source.Format(),
+                              .limits = limits,
+                              .open = [open = share.open_later, leg] { return open(leg); },
+                              .why = why});
+}
+
+absl::StatusOr<Legs> OpenMirrorLegs(const Source& source, const SourceOpener& open,
+                                    const MirrorShare& share) {
+  std::vector<Opened> opened;
+  uint64_t missing = 0;
+  std::size_t first_missing = 0;
+  for (const Source& nested : source.nested) {
+    opened.push_back(open(nested));
+    if (opened.back().ok()) continue;
+    if (share.state == nullptr || !share.state->adopted()) return opened.back().status();
+    if (missing == 0) first_missing = opened.size() - 1;
+    missing |= uint64_t{1} << (opened.size() - 1);
+  }
+  if (missing != 0 && (share.state->in_sync() & ~missing) == 0) {
+    return Annotate(opened[first_missing].status(), "mirror: no leg that is in sync is there");
+  }
+  Legs legs;
+  for (std::size_t leg = 0; leg < opened.size(); ++leg) {
+    if (!opened[leg].ok()) {
+      opened[leg] = OpenLater(source.nested[leg], leg, share, opened[leg].status());
+    }
+    OXMEM_RETURN_IF_ERROR(opened[leg].status());
+    legs.push_back(*std::move(opened[leg]));
+  }
+  return legs;
+}
+
+Opened OpenMirror(const Source& source, const SourceOpener& open, const MirrorShare& share) {
   OptionReader options(source);
   MirrorOptions mirror;
   mirror.read = options.Enum(
       "read", MirrorOptions::Read::kFirst,
       {{"first", MirrorOptions::Read::kFirst}, {"spread", MirrorOptions::Read::kSpread}});
   mirror.copy_at_open = options.Bool("copy", false);
-  OXMEM_ASSIGN_OR_RETURN(Legs legs, OpenLegs(source, options, 2, MirroredChannel::kMaxLegs, open));
+  mirror.state = share.state;
+  OXMEM_RETURN_IF_ERROR(CheckWords(source, options, 2, MirroredChannel::kMaxLegs));
+  OXMEM_ASSIGN_OR_RETURN(Legs legs, OpenMirrorLegs(source, open, share));
   auto channel = MirroredChannel::Create(std::move(legs), std::move(mirror));
   if (!channel.ok()) return Annotate(channel.status(), source.Format());
   return *std::move(channel);
@@ -121,13 +171,14 @@ Opened OpenFault(const Source& source, const SourceOpener& open) {
 
 bool IsComposed(const Source& source) { return KindOf(source) != Kind::kNone; }
 
-Opened OpenComposed(const Source& source, const SourceOpener& open_nested) {
+Opened OpenComposed(const Source& source, const SourceOpener& open_nested,
+                    const MirrorShare& share) {
   const Kind kind = KindOf(source);
   switch (kind) {
     case Kind::kStripe:
       return OpenStripe(source, open_nested);
     case Kind::kMirror:
-      return OpenMirror(source, open_nested);
+      return OpenMirror(source, open_nested, share);
     case Kind::kDelay:
     case Kind::kRate:
       return OpenPaced(source, kind, open_nested);

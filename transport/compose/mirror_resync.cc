@@ -17,9 +17,7 @@ constexpr uint64_t kPieceBytes = 1 << 20;
 }  // namespace
 
 void MirroredChannel::TakeOut(std::size_t leg, const char* why) {
-  Leg& state = states_[leg];
-  if (state.state == LegState::kOut || InSync() == Bit(leg)) return;
-  state.state = LegState::kOut;
+  if (!state_->TakeOut(leg)) return;
   const Instant now = options_.clock();
   next_check_ = std::min(next_check_, now + kCheckInterval);
   uint64_t suppressed = 0;
@@ -34,12 +32,13 @@ void MirroredChannel::CheckLegs(Instant now) {
   bool look_again = false;
   for (std::size_t leg = 0; leg < states_.size(); ++leg) {
     Leg& state = states_[leg];
-    if (!state.suspect && state.state != LegState::kOut) continue;
+    const bool out = !IsInSync(leg);
+    if (!state.suspect && !out) continue;
     look_again = true;
     if (!legs_[leg].health().ok()) continue;
     state.suspect = false;
     const bool can_copy = resync_.step == ResyncStep::kIdle && ResyncSource() != states_.size();
-    if (state.state == LegState::kOut && can_copy) StartResync(leg);
+    if (out && can_copy) StartResync(leg);
   }
   next_check_ = look_again && !closed_ ? now + kCheckInterval : Instant::Never();
 }
@@ -47,10 +46,7 @@ void MirroredChannel::CheckLegs(Instant now) {
 // A leg to copy from, or the number of legs.
 std::size_t MirroredChannel::ResyncSource() const {
   std::size_t leg = 0;
-  while (leg < states_.size() &&
-         (states_[leg].state != LegState::kInSync || states_[leg].suspect)) {
-    ++leg;
-  }
+  while (leg < states_.size() && (!IsInSync(leg) || states_[leg].suspect)) ++leg;
   return leg;
 }
 
@@ -59,14 +55,13 @@ void MirroredChannel::StartResync(std::size_t leg) {
   const uint64_t piece =
       std::max(std::min(kPieceBytes, limits_.largest_request_bytes) / alignment, uint64_t{1}) *
       alignment;
+  const uint64_t length = std::min(piece, limits_.size_bytes);
+  if (!state_->StartCopy(OwnerOf(limits_.depth), leg, length)) return;  // another channel copies
   if (resync_.buffer.empty()) resync_.buffer.resize(piece);
-  states_[leg].state = LegState::kResync;
   resync_.leg = leg;
   resync_.offset = 0;
-  resync_.length = std::min(piece, limits_.size_bytes);
+  resync_.length = length;
   resync_.step = ResyncStep::kWaitForRange;
-  // From now on new changes of the piece wait for the copy, so it cannot be kept waiting forever.
-  locks_.Add(limits_.depth, resync_.offset, resync_.length);
 }
 
 Request MirroredChannel::ResyncRequest() const {
@@ -80,11 +75,11 @@ Request MirroredChannel::ResyncRequest() const {
 // Begins to copy the piece once no change of it is under way.
 void MirroredChannel::AdvanceResync() {
   if (resync_.step != ResyncStep::kWaitForRange) return;
-  if (states_[resync_.leg].state != LegState::kResync || closed_) {
+  if (!IsCopiedTo(resync_.leg) || closed_) {
     EndResync();
     return;
   }
-  if (locks_.Overlaps(resync_.offset, resync_.length, limits_.depth)) return;
+  if (!state_->PieceIsQuiet(OwnerOf(limits_.depth), resync_.offset, resync_.length)) return;
   const std::size_t source = ResyncSource();
   if (source == states_.size()) {
     TakeOut(resync_.leg, "no leg to copy from answers");
@@ -96,7 +91,6 @@ void MirroredChannel::AdvanceResync() {
 }
 
 void MirroredChannel::FinishResyncPart(std::size_t leg, const Completion& completion) {
-  const bool target_is_fine = states_[resync_.leg].state == LegState::kResync && !closed_;
   if (completion.code != Code::kOk) {
     if (leg == resync_.leg) {
       TakeOut(leg, CodeName(completion.code));
@@ -104,23 +98,22 @@ void MirroredChannel::FinishResyncPart(std::size_t leg, const Completion& comple
       states_[leg].suspect = true;
     }
   }
-  if (!target_is_fine || states_[resync_.leg].state != LegState::kResync) {
+  if (!IsCopiedTo(resync_.leg) || closed_) {
     EndResync();
     return;
   }
   switch (resync_.step) {
     case ResyncStep::kReading: {
-      const bool believed = completion.code == Code::kOk && states_[leg].state == LegState::kInSync;
+      const bool believed = completion.code == Code::kOk && IsInSync(leg);
       resync_.step = believed ? ResyncStep::kWriting : ResyncStep::kWaitForRange;
       if (believed) states_[resync_.leg].queue.Push(limits_.depth);
       return;
     }
     case ResyncStep::kWriting:
-      locks_.Remove(limits_.depth);
       resync_.offset += resync_.length;
       resync_.length =
           std::min<uint64_t>(resync_.buffer.size(), limits_.size_bytes - resync_.offset);
-      locks_.Add(limits_.depth, resync_.offset, resync_.length);
+      state_->NextPiece(OwnerOf(limits_.depth), resync_.offset, resync_.length);
       resync_.step = ResyncStep::kWaitForRange;
       if (resync_.length == 0) {
         resync_.step = ResyncStep::kFlushing;
@@ -128,9 +121,10 @@ void MirroredChannel::FinishResyncPart(std::size_t leg, const Completion& comple
       }
       return;
     case ResyncStep::kFlushing:
-      states_[resync_.leg].state = LegState::kInSync;
-      spdlog::info("mirror: leg {} of {} ({}) is in sync again", resync_.leg + 1, legs_.size(),
-                   legs_[resync_.leg].name());
+      if (state_->FinishCopy(resync_.leg)) {
+        spdlog::info("mirror: leg {} of {} ({}) is in sync again", resync_.leg + 1, legs_.size(),
+                     legs_[resync_.leg].name());
+      }
       EndResync();
       return;
     case ResyncStep::kIdle:
@@ -141,7 +135,7 @@ void MirroredChannel::FinishResyncPart(std::size_t leg, const Completion& comple
 }
 
 void MirroredChannel::EndResync() {
-  locks_.Remove(limits_.depth);
+  state_->EndCopy(OwnerOf(limits_.depth));
   resync_.step = ResyncStep::kIdle;
   if (!closed_) next_check_ = std::min(next_check_, options_.clock() + kCheckInterval);
 }
@@ -149,17 +143,17 @@ void MirroredChannel::EndResync() {
 absl::Status MirroredChannel::health() const {
   std::string trouble;
   for (std::size_t leg = 0; leg < states_.size(); ++leg) {
-    const Leg& state = states_[leg];
     const absl::Status below = legs_[leg].health();
-    if (state.state == LegState::kInSync && below.ok()) continue;
+    const bool in_sync = IsInSync(leg);
+    if (in_sync && below.ok()) continue;
     absl::StrAppend(&trouble, trouble.empty() ? "" : "; ", "leg ", leg + 1, " of ", states_.size(),
                     " (", legs_[leg].name(), ")");
-    if (state.state == LegState::kResync) {
+    if (IsCopiedTo(leg)) {
       const double share =
-          static_cast<double>(resync_.offset) / static_cast<double>(limits_.size_bytes);
+          static_cast<double>(state_->copied_bytes()) / static_cast<double>(limits_.size_bytes);
       absl::StrAppendFormat(&trouble, " is being brought in sync (%d%%)",
                             static_cast<int>(share * 100));
-    } else if (state.state == LegState::kOut) {
+    } else if (!in_sync) {
       absl::StrAppend(&trouble, " is out of sync and not used");
     }
     if (!below.ok()) absl::StrAppend(&trouble, ": ", std::string(below.message()));

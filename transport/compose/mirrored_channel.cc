@@ -17,6 +17,7 @@ constexpr std::size_t kBatch = 32;
 constexpr uint32_t kMaxDepth = 1024;
 constexpr uint64_t kSpreadBytes = 1 << 20;
 constexpr Duration kCheckInterval = Duration::Milliseconds(50);
+constexpr Duration kRetryInterval = Duration::Milliseconds(1);
 
 Limits MirroredLimits(const Legs& legs) {
   Limits limits = legs.CommonLimits();
@@ -34,37 +35,39 @@ absl::StatusOr<std::unique_ptr<MirroredChannel>> MirroredChannel::Create(
     return absl::InvalidArgumentError(
         absl::StrCat("a mirror has 2 to ", kMaxLegs, " legs, not ", legs.size()));
   }
+  if (options.state == nullptr) {
+    OXMEM_ASSIGN_OR_RETURN(options.state, MirrorState::Create(legs.size()));
+  }
   OXMEM_ASSIGN_OR_RETURN(Legs checked, Legs::Create(std::move(legs)));
   return std::unique_ptr<MirroredChannel>(
       new MirroredChannel(std::move(checked), std::move(options)));
 }
 
 MirroredChannel::MirroredChannel(Legs legs, MirrorOptions options)
-    : legs_(std::move(legs)),
-      options_(std::move(options)),
-      limits_(MirroredLimits(legs_)),
-      name_(legs_.Name("mirror")),
+    : options_(std::move(options)),
+      limits_(MirroredLimits(legs)),
       // One place more than requests, for the resync.
+      state_(options_.state, this, limits_.depth + 1),
+      legs_(std::move(legs)),
+      name_(legs_.Name("mirror")),
       states_(legs_.size(), Leg(limits_.depth + 1)),
       slots_(limits_.depth),
       waiting_(limits_.depth),
-      locks_(limits_.depth + 1),
       done_(limits_.depth) {
+  std::vector<Limits> limits;
   for (std::size_t leg = 0; leg < legs_.size(); ++leg) {
     states_[leg].reconnects_seen = legs_[leg].stats().reconnects.value();
-    if (leg != 0 && options_.copy_at_open && !limits_.read_only) {
-      states_[leg].state = LegState::kOut;
-      next_check_ = Instant();
-    }
+    limits.push_back(legs_[leg].limits());
+    limits.back().size_bytes = limits_.size_bytes;  // more is of no use
   }
+  state_->Begin(limits, options_.copy_at_open && !limits_.read_only);
+  NoticeOthers();
 }
 
-uint64_t MirroredChannel::InSync() const {
-  uint64_t mask = 0;
-  for (std::size_t leg = 0; leg < states_.size(); ++leg) {
-    if (states_[leg].state == LegState::kInSync) mask |= Bit(leg);
+void MirroredChannel::NoticeOthers() {
+  if (next_check_.is_never() && !closed_ && state_->in_sync() != all_legs()) {
+    next_check_ = Instant();
   }
-  return mask;
 }
 
 std::size_t MirroredChannel::Submit(std::span<const Request> requests) {
@@ -85,6 +88,7 @@ std::size_t MirroredChannel::Submit(std::span<const Request> requests) {
   }
   stats_.in_flight.Set(in_flight_);
   for (std::size_t leg = 0; leg < legs_.size(); ++leg) Issue(leg);
+  PlanRetry(now);
   return taken;
 }
 
@@ -94,38 +98,33 @@ void MirroredChannel::Accept(const Request& request, Instant now) {
   slots_[slot].start = now;
   // A change or a flush does not overtake one that waits; a read may.
   const bool in_order = ChangesMemory(request.op) || request.op == Op::kFlush;
-  if (in_order && (!waiting_.empty() || !MayStart(slot))) {
-    waiting_.Push(slot);
-    return;
-  }
-  Start(slot);
+  if ((in_order && !waiting_.empty()) || !Start(slot)) waiting_.Push(slot);
 }
 
-bool MirroredChannel::MayStart(uint32_t slot) {
-  const Request& request = slots_[slot].request;
-  return !ChangesMemory(request.op) || !locks_.Overlaps(request.offset, request.length, slot);
-}
-
-void MirroredChannel::Start(uint32_t slot) {
+bool MirroredChannel::Start(uint32_t slot) {
   Slot& state = slots_[slot];
   if (state.request.op == Op::kRead || state.request.op == Op::kPrefetch) {
     SendTo(ReadLeg(state), slot);
-    return;
+    return true;
   }
-  if (ChangesMemory(state.request.op)) {
-    locks_.Add(slot, state.request.offset, state.request.length);
+  uint64_t targets = state_->in_sync() | state_->copied_to();
+  if (ChangesMemory(state.request.op) &&
+      !state_->StartChange(OwnerOf(slot), state.request.offset, state.request.length, &targets)) {
+    return false;
   }
   for (std::size_t leg = 0; leg < states_.size(); ++leg) {
-    if (states_[leg].state != LegState::kOut) SendTo(leg, slot);
+    if ((targets & Bit(leg)) != 0) SendTo(leg, slot);
   }
+  return true;
 }
 
 void MirroredChannel::StartWaiting() {
-  while (!waiting_.empty() && MayStart(waiting_.front())) {
-    const uint32_t slot = waiting_.front();
-    waiting_.Pop();
-    Start(slot);
-  }
+  while (!waiting_.empty() && Start(waiting_.front())) waiting_.Pop();
+}
+
+void MirroredChannel::PlanRetry(Instant now) {
+  const bool waits = !waiting_.empty() || resync_.step == ResyncStep::kWaitForRange;
+  next_try_ = waits && state_->shared() ? now + kRetryInterval : Instant::Never();
 }
 
 // The leg for a read: in sync, not tried before, better one that is not suspect; kMaxLegs if there
@@ -134,10 +133,11 @@ std::size_t MirroredChannel::ReadLeg(const Slot& slot) const {
   const std::size_t first = options_.read == MirrorOptions::Read::kSpread
                                 ? slot.request.offset / kSpreadBytes % states_.size()
                                 : 0;
+  const uint64_t choice = state_->in_sync() & ~slot.tried;
   std::size_t second_choice = kMaxLegs;
   for (std::size_t i = 0; i < states_.size(); ++i) {
     const std::size_t leg = (first + i) % states_.size();
-    if (states_[leg].state != LegState::kInSync || (slot.tried & Bit(leg)) != 0) continue;
+    if ((choice & Bit(leg)) == 0) continue;
     if (!states_[leg].suspect) return leg;
     if (second_choice == kMaxLegs) second_choice = leg;
   }
@@ -184,10 +184,12 @@ std::size_t MirroredChannel::Poll(std::span<Completion> completions) {
       }
     }
   }
+  NoticeOthers();
   if (!next_check_.is_never()) CheckLegs(options_.clock());
   AdvanceResync();
   StartWaiting();
   for (std::size_t leg = 0; leg < legs_.size(); ++leg) Issue(leg);
+  PlanRetry(options_.clock());
   legs_.SumReconnects(stats_);
   const std::size_t count = done_.Pop(completions);
   in_flight_ -= count;
@@ -246,7 +248,7 @@ void MirroredChannel::FailQueued(std::size_t leg, const Completion& cause, Insta
 
 void MirroredChannel::FinishRead(std::size_t leg, uint32_t slot, const Completion& completion,
                                  Instant now) {
-  const bool believed = completion.code == Code::kOk && states_[leg].state == LegState::kInSync;
+  const bool believed = completion.code == Code::kOk && IsInSync(leg);
   if (believed) {
     Complete(slot, Code::kOk, now);
     return;
@@ -271,7 +273,7 @@ void MirroredChannel::FinishChange(std::size_t leg, uint32_t slot, const Complet
   if (completion.code == Code::kOk) {
     // Of the legs' equal answers the first leg's counts, so that channels that share the legs
     // agree on who found what.
-    if (states_[leg].state == LegState::kInSync && leg < state.old_value_leg) {
+    if (IsInSync(leg) && leg < state.old_value_leg) {
       state.old_value_leg = leg;
       state.old_value = completion.old_value;
     }
@@ -279,23 +281,12 @@ void MirroredChannel::FinishChange(std::size_t leg, uint32_t slot, const Complet
     TakeOut(leg, CodeName(completion.code));
   }
   if (state.pending != 0) return;
-  if (ChangesMemory(state.request.op)) locks_.Remove(slot);
-  Complete(slot, SettleChange(state) ? Code::kOk : state.code, now);
-}
-
-// All legs have answered. Afterwards those in sync agree: on the change if one of them took it,
-// else there is but one of them left, whatever it made of the change. Legs that failed the change
-// went out then, unless they were the last, and another leg's resync may have ended since.
-bool MirroredChannel::SettleChange(const Slot& slot) {
-  const bool done = (InSync() & slot.good) != 0;
-  for (std::size_t leg = 0; leg < states_.size(); ++leg) {
-    const bool took_it = (slot.good & Bit(leg)) != 0;
-    const bool was_asked = (slot.tried & Bit(leg)) != 0;
-    if (done ? was_asked && !took_it : states_[leg].state != LegState::kOut) {
-      if (!closed_) TakeOut(leg, "it may differ from the others");
-    }
-  }
-  return done;
+  // Legs that failed the change went out then, unless they were the last, and another leg's resync
+  // may have ended since.
+  const bool done =
+      closed_ ? (state_->in_sync() & state.good) != 0 : state_->Settle(state.tried, state.good);
+  if (ChangesMemory(state.request.op)) state_->EndChange(OwnerOf(slot));
+  Complete(slot, done ? Code::kOk : state.code, now);
 }
 
 void MirroredChannel::Complete(uint32_t slot, Code code, Instant now) {
@@ -317,7 +308,7 @@ bool MirroredChannel::Arm() {
 }
 
 Instant MirroredChannel::next_deadline() const {
-  return std::min(legs_.next_deadline(), next_check_);
+  return std::min({legs_.next_deadline(), next_check_, next_try_});
 }
 
 void MirroredChannel::Close() {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,7 +15,7 @@
 #include "transport/base/fixed_queue.h"
 #include "transport/base/log.h"
 #include "transport/compose/legs.h"
-#include "transport/compose/range_locks.h"
+#include "transport/compose/mirror_state.h"
 #include "transport/compose/slot_pool.h"
 
 namespace oxmem::transport {
@@ -25,8 +26,11 @@ struct MirrorOptions {
     kSpread,  // each MiB of the region from a leg of its own, for the bandwidth of all
   };
   Read read = Read::kFirst;
-  // Copies the first leg to the others after opening; otherwise the legs are taken to be equal.
+  // Copies the first leg to the others after the first opening of the mirror; otherwise the legs
+  // are taken to be equal.
   bool copy_at_open = false;
+  // Of as many legs, shared with other channels; null: of this channel alone.
+  std::shared_ptr<MirrorState> state = nullptr;
   std::function<Instant()> clock = Now;
 };
 
@@ -44,12 +48,14 @@ struct MirrorOptions {
 // last one is not given up, and its failures are the mirror's. Until a lost leg's first write has
 // failed (by its own deadline) that write waits for it.
 //
-// Overlapping writes are sent one after the other, so that the legs stay equal; that holds for one
-// channel: writers with channels of their own must not write the same bytes at the same time.
+// Channels with the same legs share a MirrorState: a leg that one of them finds lost is read by
+// none of them from then on, and one of them brings it back. Overlapping writes of all of them are
+// sent one after the other, so that the legs stay equal.
+//
 // health() says which leg is out and how far its resync is.
 class MirroredChannel final : public Channel {
  public:
-  static constexpr std::size_t kMaxLegs = 64;
+  static constexpr std::size_t kMaxLegs = MirrorState::kMaxLegs;
 
   // 2 to kMaxLegs legs; the size is that of the smallest.
   static absl::StatusOr<std::unique_ptr<MirroredChannel>> Create(
@@ -70,10 +76,8 @@ class MirroredChannel final : public Channel {
   absl::Status health() const override;
 
  private:
-  enum class LegState : uint8_t { kInSync, kOut, kResync };
   struct Leg {
     explicit Leg(uint32_t depth) : queue(depth) {}
-    LegState state = LegState::kInSync;
     bool suspect = false;  // failed a read lately; others are preferred
     uint64_t reconnects_seen = 0;
     FixedQueue<uint32_t> queue;  // slots it could not take yet, in order
@@ -98,27 +102,51 @@ class MirroredChannel final : public Channel {
     std::vector<std::byte> buffer;
   };
 
+  // The channel's place in the shared state; goes after the legs, when nothing is under way.
+  class Membership {
+   public:
+    Membership(std::shared_ptr<MirrorState> state, const void* channel, std::size_t ranges)
+        : state_(std::move(state)), channel_(channel), ranges_(ranges) {
+      state_->Join(ranges_);
+    }
+    ~Membership() { state_->Part(channel_, ranges_); }
+    Membership(const Membership&) = delete;
+    Membership& operator=(const Membership&) = delete;
+    MirrorState* operator->() const { return state_.get(); }
+
+   private:
+    const std::shared_ptr<MirrorState> state_;
+    const void* const channel_;
+    const std::size_t ranges_;
+  };
+
   MirroredChannel(Legs legs, MirrorOptions options);
 
   static uint64_t Bit(std::size_t leg) { return uint64_t{1} << leg; }
   bool ChangesMemory(Op op) const {
     return op == Op::kWrite || op == Op::kZero || op == Op::kAtomic;
   }
-  uint64_t InSync() const;
+  uint64_t all_legs() const { return ~uint64_t{0} >> (kMaxLegs - states_.size()); }
+  bool IsInSync(std::size_t leg) const { return (state_->in_sync() & Bit(leg)) != 0; }
+  bool IsCopiedTo(std::size_t leg) const { return (state_->copied_to() & Bit(leg)) != 0; }
+  RangeLocks::Owner OwnerOf(uint32_t slot) const { return {.channel = this, .slot = slot}; }
 
   void Accept(const Request& request, Instant now);
-  bool MayStart(uint32_t slot);
-  void Start(uint32_t slot);
+  // False for a change that has to wait for another one.
+  bool Start(uint32_t slot);
   void StartWaiting();
+  // Nothing of this channel may tell that another channel's change has ended.
+  void PlanRetry(Instant now);
   std::size_t ReadLeg(const Slot& slot) const;
   void SendTo(std::size_t leg, uint32_t slot);
   void Issue(std::size_t leg);
 
   void NoticeReconnect(std::size_t leg);
+  // Legs that other channels took out.
+  void NoticeOthers();
   void FinishPart(std::size_t leg, const Completion& completion, Instant now);
   void FinishRead(std::size_t leg, uint32_t slot, const Completion& completion, Instant now);
   void FinishChange(std::size_t leg, uint32_t slot, const Completion& completion, Instant now);
-  bool SettleChange(const Slot& slot);
   void FailQueued(std::size_t leg, const Completion& cause, Instant now);
   void Complete(uint32_t slot, Code code, Instant now);
 
@@ -132,19 +160,20 @@ class MirroredChannel final : public Channel {
   void EndResync();
   Request ResyncRequest() const;
 
-  Resync resync_;  // before the legs, which may write its buffer until they are gone
-  Legs legs_;
   const MirrorOptions options_;
   Limits limits_;
+  Membership state_;
+  Resync resync_;  // before the legs, which may write its buffer until they are gone
+  Legs legs_;
   const std::string name_;
   std::vector<Leg> states_;
   SlotPool<Slot> slots_;
   FixedQueue<uint32_t> waiting_;  // changes behind an overlapping one, and what must not overtake
-  RangeLocks locks_;
   CompletionRing done_;
   ChannelStats stats_;
   LogLimiter log_limiter_;
   Instant next_check_ = Instant::Never();  // of legs that are out or suspect
+  Instant next_try_ = Instant::Never();    // of what waits for other channels
   std::size_t in_flight_ = 0;
   bool closed_ = false;
 };

@@ -1,5 +1,6 @@
 #include "fs/fuse/attribute_store.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gtest/gtest.h"
@@ -68,6 +69,22 @@ TEST(AttributeStore, MemoryOfAnotherSizeIsRefused) {
   EXPECT_FALSE(AttributeStore::Adopt(UniqueFd(dup((*store)->fd())), 2).ok());
   EXPECT_FALSE(AttributeStore::Adopt(UniqueFd(dup((*store)->fd())), 4).ok());
   EXPECT_FALSE(AttributeStore::Adopt(UniqueFd(), 3).ok());
+}
+
+TEST(AttributeStore, IsClaimedByOneProcess) {
+  const auto store = AttributeStore::Create(1);
+  ASSERT_TRUE(store.ok()) << store.status();
+  const auto claimed_by_another = [&store] {
+    const pid_t child = fork();
+    if (child == 0) _exit(absl::IsAborted((*store)->Claim()) ? 1 : 0);
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return status == 0;
+  };
+  EXPECT_FALSE(claimed_by_another());
+  (*store)->Release();
+  EXPECT_TRUE(claimed_by_another());
+  EXPECT_TRUE((*store)->Claim().ok()) << "the claim ends with the process";
 }
 
 }  // namespace

@@ -42,6 +42,12 @@ TEST(MountRecord, IsReadAsItWasWritten) {
   EXPECT_EQ(pwrite(fd->get(), "x", 1, 0), -1) << "nobody changes it any more";
 }
 
+TEST(MountRecord, OneThatCouldNotBeReadIsNotWritten) {
+  MountRecord record = Some();
+  record.words.push_back(std::string(1 << 20, 'x'));
+  EXPECT_FALSE(WriteMountRecord(record).ok());
+}
+
 TEST(MountRecord, EveryPartOfOneIsRefused) {
   std::vector<std::byte> bytes = EncodeMountRecord(Some());
   for (std::size_t length = 0; length < bytes.size(); ++length) {

@@ -24,13 +24,19 @@ struct TestLeg {
   }
 };
 
-inline std::unique_ptr<Channel> MakeLeg(TestLeg& leg, uint64_t size, FaultOptions options,
+// One more way to the leg's memory.
+inline std::unique_ptr<Channel> OpenLeg(TestLeg& leg, FaultOptions options,
                                         MemoryChannelOptions memory_options = {.depth = 32}) {
-  leg.memory = *CreateMemory(size, HugePages::kNo);
   auto fault = std::make_unique<FaultChannel>(
       std::make_unique<MemoryChannel>(leg.memory, std::move(memory_options)), std::move(options));
   leg.fault = fault.get();
   return fault;
+}
+
+inline std::unique_ptr<Channel> MakeLeg(TestLeg& leg, uint64_t size, FaultOptions options,
+                                        MemoryChannelOptions memory_options = {.depth = 32}) {
+  leg.memory = *CreateMemory(size, HugePages::kNo);
+  return OpenLeg(leg, std::move(options), std::move(memory_options));
 }
 
 inline std::vector<std::byte> Filled(std::size_t count, int value) {

@@ -1,9 +1,11 @@
 // Mirrors under random loss of legs, on a virtual clock, from seeds: what a write said it did is
 // what later reads see, and in the end the legs are equal.
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -22,20 +24,29 @@ class MirrorSim {
  public:
   MirrorSim(uint64_t seed, bool forgetful) : random_(seed), forgetful_(forgetful) {
     legs_.resize(2 + Below(2));
+    for (TestLeg& leg : legs_) leg.memory = *CreateMemory(kSize, HugePages::kNo);
+    state_ = *MirrorState::Create(legs_.size());
+    channels_.resize(1 + Below(3));
+    faults_.resize(legs_.size());
+    for (auto& channel : channels_) channel = MakeChannel();
+    for (auto& possible : possible_) possible = {0};
+  }
+
+  std::unique_ptr<MirroredChannel> MakeChannel() {
     std::vector<std::unique_ptr<Channel>> channels;
-    for (TestLeg& leg : legs_) {
-      const FaultOptions options{.fail = forgetful ? 0.0 : 0.01,
-                                 .fail_after = forgetful ? 0.0 : 0.01,
+    for (std::size_t leg = 0; leg < legs_.size(); ++leg) {
+      const FaultOptions options{.fail = forgetful_ ? 0.0 : 0.01,
+                                 .fail_after = forgetful_ ? 0.0 : 0.01,
                                  .short_submit = 0.2,
                                  .seed = NextRandom(random_),
                                  .timeout = Duration::Milliseconds(100),
                                  .clock = [this] { return now_; }};
-      channels.push_back(MakeLeg(leg, kSize, options, {.depth = 8, .largest_request_bytes = 2048}));
+      channels.push_back(OpenLeg(legs_[leg], options, {.depth = 8, .largest_request_bytes = 2048}));
+      faults_[leg].push_back(legs_[leg].fault);
     }
     const auto read = Below(2) == 0 ? MirrorOptions::Read::kFirst : MirrorOptions::Read::kSpread;
-    channel_ = *MirroredChannel::Create(std::move(channels),
-                                        {.read = read, .clock = [this] { return now_; }});
-    for (auto& possible : possible_) possible = {0};
+    return *MirroredChannel::Create(
+        std::move(channels), {.read = read, .state = state_, .clock = [this] { return now_; }});
   }
 
   void Run() {
@@ -45,14 +56,14 @@ class MirrorSim {
       now_ = now_ + Duration::Microseconds(static_cast<int64_t>(Below(8000)));
       PollAll();
     }
-    for (TestLeg& leg : legs_) leg.fault->RestorePeer();
+    for (std::size_t leg = 0; leg < legs_.size(); ++leg) Restore(leg);
     PollAll();  // the mirror learns of it
-    for (int i = 0; i < 3000 && (!busy_.empty() || !channel_->health().ok()); ++i) {
+    for (int i = 0; i < 3000 && (!busy_.empty() || !Healthy()); ++i) {
       now_ = now_ + Duration::Milliseconds(5);
       PollAll();
     }
     EXPECT_TRUE(busy_.empty()) << "requests that never completed";
-    EXPECT_TRUE(channel_->health().ok()) << channel_->health();
+    EXPECT_TRUE(Healthy()) << channels_[0]->health();
     for (const TestLeg& leg : legs_) {
       EXPECT_EQ(std::memcmp(leg.memory->data(), legs_[0].memory->data(), kSize), 0);
     }
@@ -81,35 +92,48 @@ class MirrorSim {
                          .length = kCellBytes,
                          .buffer = operation.buffer.data(),
                          .cookie = cell};
-    if (channel_->Submit({&operation.request, 1}) == 1) busy_[cell] = std::move(operation);
+    MirroredChannel& channel = *channels_[Below(channels_.size())];
+    if (channel.Submit({&operation.request, 1}) == 1) busy_[cell] = std::move(operation);
   }
 
   void ToggleLeg() {
     if (!forgetful_) {
-      FaultChannel& fault = *legs_[Below(legs_.size())].fault;
-      if (fault.health().ok()) {
-        fault.CutPeer();
-      } else {
-        fault.RestorePeer();
-      }
+      const std::size_t leg = Below(legs_.size());
+      faults_[leg][0]->health().ok() ? Cut(leg) : Restore(leg);
       return;
     }
     // Peers that forget everything: one at a time, and not before the last is in sync again.
-    if (cut_leg_ != nullptr) {
-      cut_leg_->fault->RestorePeer();
-      cut_leg_ = nullptr;
-    } else if (channel_->health().ok()) {
-      cut_leg_ = &legs_[Below(legs_.size())];
-      cut_leg_->fault->CutPeer();
-      std::memset(cut_leg_->memory->data(), 0xdd, kSize);
+    if (cut_leg_.has_value()) {
+      Restore(*cut_leg_);
+      cut_leg_.reset();
+    } else if (Healthy()) {
+      cut_leg_ = Below(legs_.size());
+      Cut(*cut_leg_);
+      std::memset(legs_[*cut_leg_].memory->data(), 0xdd, kSize);
     }
   }
 
+  // For all channels at once.
+  void Cut(std::size_t leg) {
+    for (FaultChannel* fault : faults_[leg]) fault->CutPeer();
+  }
+  void Restore(std::size_t leg) {
+    for (FaultChannel* fault : faults_[leg]) fault->RestorePeer();
+  }
+  bool Healthy() const {
+    return std::all_of(channels_.begin(), channels_.end(),
+                       [](const auto& channel) { return channel->health().ok(); });
+  }
+
   void PollAll() {
+    for (auto& channel : channels_) PollOne(*channel);
+  }
+
+  void PollOne(MirroredChannel& channel) {
     std::array<Completion, 8> completions;
     std::size_t count = completions.size();
     while (count == completions.size()) {
-      count = channel_->Poll(completions);
+      count = channel.Poll(completions);
       for (const Completion& completion : std::span(completions).first(count)) Finish(completion);
     }
   }
@@ -135,10 +159,12 @@ class MirrorSim {
   const bool forgetful_;
   Instant now_ = Instant::FromNanoseconds(1);
   std::vector<TestLeg> legs_;
-  std::map<uint64_t, Operation> busy_;  // before the channel, which may still use its buffers
-  std::unique_ptr<MirroredChannel> channel_;
+  std::vector<std::vector<FaultChannel*>> faults_;  // of each leg, one of each channel
+  std::shared_ptr<MirrorState> state_;
+  std::map<uint64_t, Operation> busy_;  // before the channels, which may still use its buffers
+  std::vector<std::unique_ptr<MirroredChannel>> channels_;  // as of several reactors
   std::array<std::set<int>, kCells> possible_;
-  TestLeg* cut_leg_ = nullptr;
+  std::optional<std::size_t> cut_leg_;
 };
 
 void RunSeeds(bool forgetful) {
