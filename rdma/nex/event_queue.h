@@ -55,29 +55,39 @@ class EventQueue {
     Waiting& operator=(const Waiting&) = delete;
   };
 
-  // False when there is none.
-  bool TryPop(Event* event) {
+  // False when there is none. `taken` is called before anybody who removes events can miss it.
+  template <typename Taken>
+  bool TryPop(Event* event, Taken taken) {
     const std::lock_guard lock(mutex_);
     if (events_.empty()) return false;
     *event = events_.front();
     events_.pop_front();
     CountOne();
+    taken(*event);
     return true;
+  }
+  bool TryPop(Event* event) {
+    return TryPop(event, [](const Event&) {});
   }
 
   bool waits() const { return (fcntl(fd_, F_GETFL) & O_NONBLOCK) == 0; }
 
   // Waits unless the descriptor is non-blocking, as read(2) would. False with errno set.
-  bool Pop(Event* event) {
+  template <typename Taken>
+  bool Pop(Event* event, Taken taken) {
     for (;;) {
       const std::uint32_t seen = announcements();
-      if (TryPop(event)) return true;
+      if (TryPop(event, taken)) return true;
       if (!waits()) {
         errno = EAGAIN;
         return false;
       }
       if (!AwaitAnnouncement(seen)) return false;
     }
+  }
+
+  bool Pop(Event* event) {
+    return Pop(event, [](const Event&) {});
   }
 
   // In two steps: how often something was announced, and until it was again. False with EINTR.

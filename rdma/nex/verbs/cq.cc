@@ -163,7 +163,7 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
   if (!Usable(From(channel), "ibv_get_cq_event")) return -1;
   Cq* cq = nullptr;
   auto& events = *From(channel)->events;
-  while (!events.TryPop(&cq)) {
+  while (!events.TryPop(&cq, [](Cq* taken) { ++taken->reported; })) {
     if (!events.waits()) {
       errno = EAGAIN;
       return -1;
@@ -175,10 +175,6 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
     if (!Library::Get()->engine().WaitFor(events.fd()) && !(errno == EINTR && HandlersRestart())) {
       return -1;
     }
-  }
-  {
-    const std::lock_guard lock(cq->mutex);
-    ++cq->reported;
   }
   *out = reinterpret_cast<ibv_cq*>(cq);
   *cq_context = cq->base.cq_context;
@@ -226,25 +222,27 @@ Subject SubjectOf(ibv_event_type type) {
   }
 }
 
-}  // namespace
-
-int GetAsyncEvent(ibv_context* context, ibv_async_event* event) {
-  if (!Usable(Context::From(context), "ibv_get_async_event")) return -1;
-  if (!Context::From(context)->events->Pop(event)) return -1;
-  switch (SubjectOf(event->event_type)) {
+void CountReported(const ibv_async_event& event) {
+  switch (SubjectOf(event.event_type)) {
     case Subject::kQp:
-      ++Qp::From(event->element.qp)->async_reported;
+      ++Qp::From(event.element.qp)->async_reported;
       break;
     case Subject::kCq:
-      ++reinterpret_cast<Cq*>(event->element.cq)->async_reported;
+      ++reinterpret_cast<Cq*>(event.element.cq)->async_reported;
       break;
     case Subject::kSrq:
-      ++reinterpret_cast<Srq*>(event->element.srq)->async_reported;
+      ++reinterpret_cast<Srq*>(event.element.srq)->async_reported;
       break;
     case Subject::kNone:
       break;
   }
-  return 0;
+}
+
+}  // namespace
+
+int GetAsyncEvent(ibv_context* context, ibv_async_event* event) {
+  if (!Usable(Context::From(context), "ibv_get_async_event")) return -1;
+  return Context::From(context)->events->Pop(event, CountReported) ? 0 : -1;
 }
 
 void AckAsyncEvent(ibv_async_event* event) {
