@@ -190,8 +190,8 @@ class CmManager {
     std::uint32_t handle = 0;
   };
   std::deque<Arrival> arrivals_;  // connections that had not made their request, oldest first
-  // librdmacm has a table for identifiers below 65536. Those of the kernel are in its lower half, as
-  // it gives away the lowest number that is free, and ours in the upper one.
+  // librdmacm has a table for identifiers below 65536. Those of the kernel are in its lower half,
+  // as it gives away the lowest number that is free, and ours in the upper one.
   static constexpr std::uint32_t kOwnHandles = 32768;
   static constexpr std::uint32_t kEndOfHandles = 65536;
   static constexpr std::size_t kMaxIds = kEndOfHandles - kOwnHandles;
