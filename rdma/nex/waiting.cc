@@ -8,8 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "rdma/nex/program_memory.h"
-
 namespace oxmem::nex {
 
 // Without a time to end at, the kernel restarts this as it does a read. Nothing here has to be
@@ -26,17 +24,27 @@ void WakeAll(const std::atomic<std::uint32_t>& word) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 
+namespace {
+
+// Signals of a thread's own faults do not come while it waits; many programs and the sanitizers
+// have handlers for them.
+bool IsFault(int number) {
+  return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL ||
+         number == SIGTRAP || number == SIGSYS || number == SIGABRT;
+}
+
+}  // namespace
+
 bool HandlersRestart() {
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
   bool any = false;
   for (int number = 1; number <= SIGRTMAX; ++number) {
     struct sigaction action;
+    if (IsFault(number)) continue;
     // The C library keeps some for itself and says nothing of them.
     if (sigismember(&blocked, number) == 1 || sigaction(number, nullptr, &action) != 0) continue;
-    if (IsMemoryGuard(action) || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
-      continue;
-    }
+    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) continue;
     if ((action.sa_flags & SA_RESTART) == 0) return false;
     any = true;
   }

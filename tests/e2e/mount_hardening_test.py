@@ -14,8 +14,7 @@ from oxmem_e2e import CLIENT_MAC, NODE_MAC, Namespace
 
 FIO = unittest.skipUnless(shutil.which("fio"), "there is no fio")
 NOBODY = 65534
-# By hand: OXMEM_MOUNTS=200.
-MOUNTS = int(os.environ.get("OXMEM_MOUNTS", "50"))
+MOUNTS = 200
 
 
 class LossyNet:

@@ -204,12 +204,29 @@ class Contents(MountTest):
 
     @unittest.skipUnless(shutil.which("fio"), "there is no fio")
     def test_fio_verifies(self):
-        jobs = os.path.join(oxmem_e2e.SOURCE_ROOT, "bench", "e2e", "verify.fio")
         for dax in ("never", "always"):
-            self.mount("mem:?size=16M", "-o", f"dax={dax}")
-            self.run_tool("fio", "--minimal", jobs, cwd=self.directory,
-                          env=dict(self.env, FILE=self.data, SIZE="8m"))
-            self.check("umount", self.dir)
+            self.check_verified("mem:?size=16M", f"dax={dax}")
+
+    @unittest.skipUnless(shutil.which("fio"), "there is no fio")
+    def test_fio_verifies_memory_of_a_node_of_this_host(self):
+        socket = "unix:" + self.path("node.sock")
+        self.serve(None, "--region", "data=16M", "--listen", socket)
+        for dax in ("never", "always"):
+            self.check_verified(socket, f"dax={dax}")
+
+    @unittest.skipUnless(shutil.which("fio"), "there is no fio")
+    def test_fio_verifies_over_the_wire(self):
+        net = self.net()
+        self.node(net)
+        for dax in ("never", "auto"):
+            self.check_verified(net.source + "?size=16M", f"dax={dax}", space=net.client)
+
+    def check_verified(self, source, options, **more):
+        self.mount(source, "-o", options, **more)
+        self.run_tool("fio", "--minimal",
+                      os.path.join(oxmem_e2e.SOURCE_ROOT, "bench", "e2e", "verify.fio"),
+                      cwd=self.directory, env=dict(self.env, FILE=self.data, SIZE="8m"))
+        self.check("umount", self.dir)
 
     @unittest.skipUnless(shutil.which("fio"), "there is no fio")
     def test_fio_verifies_over_the_wire_with_back_pressure(self):
@@ -236,7 +253,17 @@ class LoopMount(MountTest):
     @unittest.skipUnless(shutil.which("sqlite3") and shutil.which("mke2fs"),
                          "there is no sqlite3 or mke2fs")
     def test_a_database_survives_being_killed(self):
-        self.mount("mem:?size=32M", "-o", "dax=never")
+        self.check_database("mem:?size=32M", "-o", "dax=never")
+
+    @unittest.skipUnless(shutil.which("sqlite3") and shutil.which("mke2fs"),
+                         "there is no sqlite3 or mke2fs")
+    def test_a_database_survives_being_killed_over_the_wire(self):
+        net = self.net()
+        self.node(net)
+        self.check_database(net.source + "?size=32M", space=net.client)
+
+    def check_database(self, *words, **more):
+        self.mount(*words, **more)
         self.run_tool("mke2fs", "-q", "-F", "-t", "ext4", self.data)
         inner = self.path("inner")
         os.mkdir(inner)

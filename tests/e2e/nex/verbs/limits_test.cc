@@ -17,6 +17,10 @@
 #include "tests/e2e/nex/verbs/device.h"
 #include "transport/base/unique_fd.h"
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 namespace oxmem::nex {
 namespace {
 
@@ -160,7 +164,7 @@ int UntilNoMemory(Make make) {
 }
 
 TEST_F(Limits, WithoutMemoryNothingIsMadeAndTheProgramGoesOn) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
   GTEST_SKIP() << "sanitizers need more address space than can be limited";
 #else
   const pid_t child = fork();

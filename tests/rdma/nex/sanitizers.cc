@@ -1,10 +1,14 @@
-// For programs that are linked with the library. The thread sanitizer has an fstat of its own that
-// goes past the library, which has to say that the file of its connection manager is a device.
+// What the sanitizers have to be told in programs that are linked with the library.
 #include <dlfcn.h>
 #include <sys/stat.h>
 
-#if defined(__has_feature)
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 #if __has_feature(thread_sanitizer)
+// It has an fstat of its own that goes past the library, which has to say that the file of its
+// connection manager is a device.
 extern "C" int fstat(int fd, struct stat* out) {
   using Fstat = int (*)(int, struct stat*);
   static const auto next = reinterpret_cast<Fstat>(dlsym(RTLD_NEXT, "fstat"));
@@ -16,4 +20,8 @@ extern "C" const char* __tsan_default_options() {
   return "handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0";
 }
 #endif
+
+#if __has_feature(address_sanitizer)
+// librdmacm loses an event's memory when the thread that waits for it is cancelled.
+extern "C" const char* __lsan_default_suppressions() { return "leak:rdma_get_cm_event\n"; }
 #endif
