@@ -1,5 +1,7 @@
 #include "fs/fuse/request_slot.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -36,7 +38,14 @@ RequestSlots::~RequestSlots() { munmap(memory_.data(), memory_.size()); }
 
 RequestSlot* RequestSlots::Take() {
   RequestSlot* slot = free_;
-  if (slot != nullptr) free_ = std::exchange(slot->next_free, nullptr);
+  if (slot == nullptr) return nullptr;
+  free_ = std::exchange(slot->next_free, nullptr);
+  if (!std::exchange(slot->is_present, true)) {
+    // Where the kernel has to find memory for a process that is being killed, it fails the request
+    // that it was giving, instead of giving it to the next daemon. Kernels without this cannot
+    // give it again at all.
+    madvise(slot->io_memory - kPageBytes, kSlotBytes, MADV_POPULATE_WRITE);
+  }
   return slot;
 }
 

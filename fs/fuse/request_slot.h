@@ -42,6 +42,7 @@ struct RequestSlot : IoOp {
   Instant since;                 // its time begins
   uint64_t issued_at_since = 0;  // progress then
   RequestSlot* next_free = nullptr;
+  bool is_present = false;  // its memory was taken from the system
   ListLink<RequestSlot> waiting_link;  // under way, the oldest first
 };
 
