@@ -13,7 +13,14 @@
 #include <functional>
 #include <string>
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 namespace oxmem::nex {
+
+// The thread sanitizer keeps a signal back while its thread is in a system call that it does not know.
+inline constexpr bool kSignalsComeAtOnce = !__has_feature(thread_sanitizer);
 
 inline std::atomic<int> handled_signals{0};
 
