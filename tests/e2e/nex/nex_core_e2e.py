@@ -311,7 +311,7 @@ def hostile_crowd(pair):
         descriptors, resident = zip(*used)
         # 128 may be silent; the program itself keeps some for each good client for a while.
         assert max(descriptors) < 128 + 100, used
-        assert resident[-1] < resident[2] + 4096, used
+        assert resident[-1] < resident[2] + 4096 * pair.patience, used  # a sanitizer keeps freed memory
     finally:
         server.kill()
         server.communicate(timeout=TIMEOUT_S)
