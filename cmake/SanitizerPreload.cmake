@@ -21,15 +21,14 @@ function(oxmem_sanitizer_preload variable)
   execute_process(
     COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libclang_rt.${name}-${CMAKE_SYSTEM_PROCESSOR}.so
     OUTPUT_VARIABLE preload OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-  if(name STREQUAL "tsan")
-    if(NOT TARGET thread_sanitizer_first)
-      add_library(thread_sanitizer_first SHARED ${CMAKE_SOURCE_DIR}/tests/support/thread_sanitizer_first.c)
-      set_target_properties(thread_sanitizer_first PROPERTIES
-        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/support)
-      target_link_options(thread_sanitizer_first PRIVATE -nostdlib -Wl,-z,initfirst)
-    endif()
-    string(PREPEND preload ${CMAKE_BINARY_DIR}/tests/support/libthread_sanitizer_first.so:)
+  if(NOT TARGET sanitizer_first)
+    add_library(sanitizer_first SHARED ${CMAKE_SOURCE_DIR}/tests/support/sanitizer_first.c)
+    set_target_properties(sanitizer_first PROPERTIES
+      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/support)
+    target_compile_definitions(sanitizer_first PRIVATE START=__${name}_init)
+    target_link_options(sanitizer_first PRIVATE -nostdlib -Wl,-z,initfirst)
   endif()
+  string(PREPEND preload ${CMAKE_BINARY_DIR}/tests/support/libsanitizer_first.so:)
   set(${variable} ${preload} PARENT_SCOPE)
 endfunction()
 
