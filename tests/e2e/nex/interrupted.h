@@ -19,7 +19,8 @@
 
 namespace oxmem::nex {
 
-// The thread sanitizer keeps a signal back while its thread is in a system call that it does not know.
+// The thread sanitizer keeps a signal back while its thread is in a system call that it does not
+// know.
 inline constexpr bool kSignalsComeAtOnce = !__has_feature(thread_sanitizer);
 
 inline std::atomic<int> handled_signals{0};
