@@ -82,12 +82,19 @@ void OnFault(int signal, siginfo_t* info, void* context) {
   Forward(taken[signal == SIGBUS ? 1 : 0], info, context);
 }
 
+// What is known of the signals that this thread blocks.
+enum class Signals : std::uint8_t { kAskEachTime, kAskOnce, kOpen, kBlocked };
+thread_local Signals signals = Signals::kAskEachTime;
+
 // A fault with the signal blocked ends the process whatever the handler. There are too many ways to
-// change a thread's mask to hear of it, so it is asked for each time.
+// change a thread's mask to hear of it, so it is asked for.
 bool SignalsOpen() {
+  if (signals == Signals::kOpen || signals == Signals::kBlocked) return signals == Signals::kOpen;
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
-  return sigismember(&blocked, SIGSEGV) == 0 && sigismember(&blocked, SIGBUS) == 0;
+  const bool open = sigismember(&blocked, SIGSEGV) == 0 && sigismember(&blocked, SIGBUS) == 0;
+  if (signals == Signals::kAskOnce) signals = open ? Signals::kOpen : Signals::kBlocked;
+  return open;
 }
 
 bool Guarded() {
@@ -137,6 +144,9 @@ bool TryAtomic(std::uint64_t* value, const Access& access) {
 }
 
 }  // namespace
+
+SameSignals::SameSignals() { signals = Signals::kAskOnce; }
+SameSignals::~SameSignals() { signals = Signals::kAskEachTime; }
 
 bool GuardProgramMemory() {
   if (!kCanGuard) return false;

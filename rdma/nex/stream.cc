@@ -152,6 +152,7 @@ bool Stream::ReadGreeting(QueuePair& machine) {
 
 bool Stream::ReadOpen(QueuePair& machine, bool ended) {
   std::byte* const buffer = ReadBuffer();
+  const SameSignals same_signals;
   // A bound keeps one busy stream from starving the others.
   for (std::size_t moved = 0; moved < kReadShare;) {
     IoBatch batch;
