@@ -1,6 +1,8 @@
 # The few helpers every folder's CMakeLists.txt is written with.
 
 option(OXMEM_WARNINGS_AS_ERRORS "Treat compiler warnings as errors" OFF)
+option(OXMEM_PRECOMPILE_TEST_HEADERS
+       "Compile what tests include once (GCC only; clang's tools then cannot read the tests)" OFF)
 set(OXMEM_SANITIZE "" CACHE STRING "Sanitizers for every target, as for -fsanitize=")
 
 # Flags every target of ours is compiled with; never global, so that a consumer is not touched.
@@ -71,6 +73,24 @@ function(oxmem_program name)
   endif()
 endfunction()
 
+# What nearly every test includes is compiled once for all of them, if that was asked for.
+function(oxmem_precompile_test_headers name)
+  if(NOT OXMEM_PRECOMPILE_TEST_HEADERS OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    return()
+  endif()
+  if(NOT TARGET oxmem_test_headers)
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/test_headers.cc CONTENT "")
+    add_library(oxmem_test_headers OBJECT ${CMAKE_BINARY_DIR}/test_headers.cc)
+    target_link_libraries(oxmem_test_headers PRIVATE oxmem_flags absl::statusor GTest::gmock)
+    target_compile_options(oxmem_test_headers PRIVATE -O0)
+    target_precompile_headers(oxmem_test_headers PRIVATE
+      <absl/status/statusor.h> <absl/strings/str_cat.h> <array> <chrono> <cstring> <fstream>
+      <functional> <gmock/gmock.h> <gtest/gtest.h> <map> <memory> <optional> <random> <span> <string>
+      <thread> <vector>)
+  endif()
+  target_precompile_headers(${name} REUSE_FROM oxmem_test_headers)
+endfunction()
+
 # oxmem_test(NAME SOURCES … DEPS … [LABELS …] [TIMEOUT seconds]): a GoogleTest program, every test
 # of which ctest knows by its own name. tests/support/data.h finds its data files.
 function(oxmem_test name)
@@ -82,10 +102,11 @@ function(oxmem_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE oxmem_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  if(OXMEM_SANITIZE AND NOT "sim" IN_LIST ARG_LABELS)
-    # Instrumented assertions take most of the time of the build when they are optimised. Simulations
-    # need the time when they run.
+  if(NOT "sim" IN_LIST ARG_LABELS AND NOT CMAKE_BUILD_TYPE STREQUAL "Release")
+    # Assertions take most of the time of the build when they are optimised. Simulations need the time
+    # when they run.
     target_compile_options(${name} PRIVATE -O0)
+    oxmem_precompile_test_headers(${name})
   endif()
   gtest_discover_tests(${name} TEST_PREFIX "" DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
