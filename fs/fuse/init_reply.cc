@@ -1,5 +1,6 @@
 #include "fs/fuse/init_reply.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"

@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "rdma/nex/cm/addressing.h"
 #include "rdma/nex/cm/manager.h"
 #include "rdma/nex/library.h"

@@ -1,4 +1,5 @@
 // What every volume does, whatever it is made of.
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <memory>

@@ -1,5 +1,6 @@
 #include "oxmem/node/deadline_heap.h"
 
+#include <algorithm>
 #include <map>
 #include <random>
 

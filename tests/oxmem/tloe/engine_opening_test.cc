@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "oxmem/tloe/engine.h"
 #include "oxmem/tloe/frame.h"
 #include "tests/oxmem/tilelink/words.h"

@@ -1,6 +1,7 @@
 #ifndef TESTS_OXMEM_TLOE_PEERS_OMNIXTEND_C_PEER_H_
 #define TESTS_OXMEM_TLOE_PEERS_OMNIXTEND_C_PEER_H_
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <optional>

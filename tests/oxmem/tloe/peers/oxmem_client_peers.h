@@ -1,6 +1,7 @@
 #ifndef TESTS_OXMEM_TLOE_PEERS_OXMEM_CLIENT_PEERS_H_
 #define TESTS_OXMEM_TLOE_PEERS_OXMEM_CLIENT_PEERS_H_
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
