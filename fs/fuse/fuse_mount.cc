@@ -131,7 +131,9 @@ absl::Status FuseMount::Mount() {
   if (fuse_session_mount(session, options_.directory.c_str()) != 0) {
     std::string why = held.Take();
     if (why.empty()) why = log.last();
-    if (why.empty() || absl::StrContains(why, "failed to exec")) {
+    const bool unrunnable = absl::StrContains(why, "failed to exec") ||
+                            absl::StrContains(why, "posix_spawn");  // since 3.17
+    if (why.empty() || unrunnable) {
       why = "fusermount3 cannot be run (is the package fuse3 installed?)";
     }
     return absl::FailedPreconditionError(absl::StrCat(options_.directory, ": ", why));

@@ -25,6 +25,7 @@ int StartPoll(ibv_cq_ex* handle, ibv_poll_cq_attr* attributes) {
   Cq* cq = From(handle);
   if (!Usable(cq, "ibv_start_poll")) return EINVAL;
   if (attributes != nullptr && attributes->comp_mask != 0) return EINVAL;
+  Library::Get()->engine().CountPoll(cq);
   if (PopCompletions(cq, 1, &cq->current) == 0) {
     if (cq->overrun) return EIO;
     Library::Get()->engine().PollProgress(cq);
@@ -45,9 +46,24 @@ int NextPoll(ibv_cq_ex* handle) {
 
 const ibv_wc& Current(ibv_cq_ex* cq) { return From(cq)->current.wc; }
 
+// The lock of the queue is held, so nobody else changes it.
+void Add(std::atomic<std::uint32_t>* slots, std::uint32_t change) {
+  if (slots == nullptr) return;
+  slots->store(slots->load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
+}
+
+// The oldest completion; the lock is held, and there is one.
+const CqEntry& TakeOldest(Cq* cq) {
+  const CqEntry& entry = cq->ring[cq->head];
+  cq->head = cq->head + 1 == cq->ring.size() ? 0 : cq->head + 1;
+  cq->count.store(cq->count.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  Add(entry.slots, -1u);
+  return entry;
+}
+
 }  // namespace
 
-bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
+bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited, std::atomic<std::uint32_t>* slots) {
   bool notify = false;
   bool lost = false;
   bool overrun = false;
@@ -60,7 +76,9 @@ bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited) {
       CqEntry& entry = cq->ring[(cq->head + cq->count) % cq->ring.size()];
       entry.wc = wc;
       entry.time_ns = cq->timestamps ? WallClockNs() : 0;
-      ++cq->count;
+      entry.slots = slots;
+      Add(slots, 1);
+      cq->count.store(cq->count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       if (cq->armed && (!cq->solicited_only || solicited || wc.status != IBV_WC_SUCCESS)) {
         cq->armed = false;
         notify = true;
@@ -89,19 +107,20 @@ void PurgeCompletions(Cq* cq, std::uint32_t qpn) {
   std::size_t kept = 0;
   for (std::size_t i = 0; i < cq->count; ++i) {
     const CqEntry& entry = cq->ring[(cq->head + i) % size];
-    if (entry.wc.qp_num != qpn) cq->ring[(cq->head + kept++) % size] = entry;
+    if (entry.wc.qp_num == qpn) {
+      Add(entry.slots, -1u);
+    } else {
+      cq->ring[(cq->head + kept++) % size] = entry;
+    }
   }
   cq->count = kept;
 }
 
 int PopCompletions(Cq* cq, int max, CqEntry* out) {
+  if (cq->count.load(std::memory_order_relaxed) == 0) return 0;
   const std::lock_guard lock(cq->mutex);
   const int count = static_cast<int>(std::min<std::size_t>(cq->count, static_cast<size_t>(max)));
-  for (int i = 0; i < count; ++i) {
-    out[i] = cq->ring[cq->head];
-    cq->head = cq->head + 1 == cq->ring.size() ? 0 : cq->head + 1;
-  }
-  cq->count -= static_cast<std::size_t>(count);
+  for (int i = 0; i < count; ++i) out[i] = TakeOldest(cq);
   return count;
 }
 
@@ -110,19 +129,19 @@ int PollCq(ibv_cq* handle, int max, ibv_wc* out) {
   if (!Usable(cq, "ibv_poll_cq")) return -1;
   if (max <= 0) return 0;
   if (IsNull(out, "ibv_poll_cq", "wc")) return -1;
+  Engine& engine = Library::Get()->engine();
+  engine.CountPoll(cq);
   for (int attempt = 0;; ++attempt) {
     int taken = 0;
-    {
+    if (cq->count.load(std::memory_order_relaxed) > 0 || cq->overrun) {
       const std::lock_guard lock(cq->mutex);
       while (taken < max && cq->count > 0) {
-        out[taken++] = cq->ring[cq->head].wc;
-        cq->head = cq->head + 1 == cq->ring.size() ? 0 : cq->head + 1;
-        --cq->count;
+        out[taken++] = TakeOldest(cq).wc;
       }
       if (taken == 0 && cq->overrun) return -1;
     }
     if (taken > 0 || attempt > 0) return taken;
-    Library::Get()->engine().PollProgress(cq);
+    engine.PollProgress(cq);
   }
 }
 

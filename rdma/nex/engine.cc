@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -12,13 +13,20 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "rdma/nex/debug.h"
+#include "rdma/nex/waiting.h"
 
 namespace oxmem::nex {
 namespace {
 
 constexpr Duration kWatchTime = Duration::Milliseconds(100);
+// How long the thread looks for more of a stream before it sleeps. Waking it takes as long.
+constexpr Duration kStay = Duration::Microseconds(50);
+constexpr int kMostInVain = 6;  // looks, as a power of two
+// Until the timers are looked after.
+constexpr Duration kLongestStay = Duration::Milliseconds(1);
 
 std::uint64_t Tag(std::uint32_t kind, std::uint32_t value) {
   return std::uint64_t{kind} << 32 | value;
@@ -166,6 +174,7 @@ void Engine::Run() {
       if (ServeForgotten()) watch_until = Now() + kWatchTime;
     } else {
       Dispatch(Server::kThread, nullptr);
+      StayWithStreams();
     }
     RunTimers();
   }
@@ -175,25 +184,40 @@ bool Engine::ServeForgotten() {
   std::vector<Qp*> noticed;
   Dispatch(Server::kThread, &noticed);
   if (noticed.empty()) return false;
-  // A program that polls has seen it a moment later.
+  // A program that has polled since the last look, or does so a moment later, looks after it
+  // itself: it may just be sending something long.
   const auto polls_of = [](Qp* qp) {
     std::uint32_t polls = 0;
     for (const Cq* cq : {qp->send_cq.load(), qp->recv_cq.load()}) {
-      if (cq != nullptr) polls += cq->empty_polls.load(std::memory_order_relaxed);
+      if (cq != nullptr) polls += cq->polls.load(std::memory_order_relaxed);
     }
     return polls;
   };
-  std::vector<std::uint32_t> before;
-  for (Qp* qp : noticed) before.push_back(polls_of(qp));
   pollfd wake{wake_.get(), POLLIN, 0};
   const timespec moment{0, 50000};
   ppoll(&wake, 1, &moment, nullptr);
   bool moved = false;
-  for (std::size_t i = 0; i < noticed.size(); ++i) {
-    const bool polled = polls_of(noticed[i]) != before[i];
-    moved |= ServeSignals(noticed[i], Server::kThread) && !polled;
+  for (Qp* qp : noticed) {
+    const std::uint32_t polls = polls_of(qp);
+    const bool polled = std::exchange(qp->polls_seen, polls) != polls;
+    moved |= ServeSignals(qp, Server::kThread) && !polled;
   }
   return moved;
+}
+
+void Engine::StayWithStreams() {
+  const Instant begin = Now();
+  Instant flushed = begin;
+  for (Instant now = begin; now < begin + kLongestStay; now = Now()) {
+    const auto streamed_at = Instant::FromNanoseconds(streamed_at_.load(std::memory_order_relaxed));
+    if (now >= streamed_at + kStay) return;
+    if (now >= flushed + kStay) {
+      FlushDelayed();
+      flushed = now;
+    }
+    sched_yield();
+    Dispatch(Server::kThread, nullptr);
+  }
 }
 
 void Engine::Sleep(int timeout_ms, bool leased) {
@@ -204,6 +228,30 @@ void Engine::Sleep(int timeout_ms, bool leased) {
   [[maybe_unused]] const ssize_t got = read(wake_.get(), &ignored, sizeof ignored);
 }
 
+// What is waited for has often come before the processor could be put to sleep and woken. Where
+// that is not so, most waits begin without a look around, which costs others the processor.
+int Engine::LookAround(pollfd* fds, nfds_t count) {
+  thread_local int in_vain = 0, left_out = 0;
+  if (WaitsMayBeEnded()) return 0;
+  const Instant begin = Now();
+  if (left_out > 0) {
+    --left_out;
+    const int ready = poll(fds, count, -1);
+    if (Now() < begin + kStay) in_vain = left_out = 0;
+    return ready;
+  }
+  while (Now() < begin + kStay) {
+    if (const int ready = poll(fds, count, 0); ready != 0) {
+      in_vain = 0;
+      return ready;
+    }
+    sched_yield();
+  }
+  in_vain = std::min(in_vain + 1, kMostInVain);
+  left_out = (1 << in_vain) - 1;
+  return 0;
+}
+
 bool Engine::WaitFor(int fd) {
   // More than one: the background thread has to do it for all.
   if (waiting_.fetch_add(1) > 0 && leased_.load()) Wake();
@@ -212,7 +260,9 @@ bool Engine::WaitFor(int fd) {
       &waiting_, [](std::atomic<int>* waiting) { waiting->fetch_sub(1); });
   waits_.fetch_add(1);
   pollfd fds[2] = {{fd, POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
-  const bool good = poll(fds, 2, -1) >= 0;
+  int ready = LookAround(fds, 2);
+  if (ready == 0) ready = poll(fds, 2, -1);
+  const bool good = ready >= 0;
   if (good && (fds[1].revents & POLLIN) != 0) Dispatch(Server::kProgram, nullptr);
   return good;
 }
@@ -279,17 +329,21 @@ bool Engine::ServeSignals(Qp* qp, Server server) {
   return moved;
 }
 
+// Reading takes the socket's lock, which the system needs to make room in a full one and to fill it
+// with what comes of a long message; so there it is asked first.
+bool Engine::WorthALook(Qp& qp) {
+  if (qp.stream.state() != Stream::State::kOpen) return true;
+  if (qp.stream.wants_write()) return qp.stream.CheckFull();
+  return qp.machine->payload_size() < Stream::kLongBytes || qp.stream.Readable();
+}
+
 void Engine::PollQp(Qp* qp) {
   {
     const std::unique_lock lock(qp->mutex, std::try_to_lock);
     if (!lock) return;
     std::uint32_t signals = EPOLLIN;
     if (qp->signals.load(std::memory_order_relaxed) != 0) signals |= qp->signals.exchange(0);
-    // Reading takes the socket's lock, which the system needs to make room in a full one.
-    const bool full = qp->stream.state() == Stream::State::kOpen && qp->stream.wants_write();
-    if (!full || signals != EPOLLIN || qp->stream.CheckFull()) {
-      ServeLocked(qp, signals, Server::kProgram);
-    }
+    if (signals != EPOLLIN || WorthALook(*qp)) ServeLocked(qp, signals, Server::kProgram);
   }
   if (qp->signals.load() != 0) ServeSignals(qp, Server::kProgram);
 }
@@ -300,22 +354,35 @@ bool Engine::ServeLocked(Qp* qp, std::uint32_t signals, Server server) {
   const bool was_open = qp->stream.state() == Stream::State::kOpen;
   if ((signals & EPOLLOUT) != 0) qp->stream.OnWritable();
   const std::uint64_t before = qp->machine->bytes_in();
+  const std::uint64_t all_before = before + qp->machine->bytes_out();
   if (!qp->stream.Read(*qp->machine, (signals & ~(EPOLLIN | EPOLLOUT)) != 0)) {
     StreamEnded(qp);
     return true;
   }
   if (!was_open && qp->stream.state() == Stream::State::kOpen) StreamOpened(qp);
+  // A look in vain, as most are.
+  if (was_open && qp->machine->bytes_in() == before && qp->machine->quiet()) return false;
   // A program that polls or waits gets its completions first: its next request carries the
   // acknowledgement. When there is nothing for it, the acknowledgement goes out now.
-  const bool wait = server == Server::kProgram && !qp->machine->completions().empty();
+  // So does what is about to come of a long message: with it goes one for all before.
+  const bool wait = server == Server::kProgram ? !qp->machine->completions().empty()
+                                               : qp->machine->payload_left() >= Stream::kLongBytes;
   if (qp->stream.unfinished()) WatchAgain(qp);
   Pump(qp, !wait);
   if (wait && qp->machine->ack_due()) DelayAck(qp);
+  if (qp->machine->payload_left() > 0 ||
+      qp->machine->bytes_in() + qp->machine->bytes_out() - all_before >= Stream::kLongBytes) {
+    streamed_at_.store(Now().nanoseconds(), std::memory_order_relaxed);
+  }
   return qp->machine->bytes_in() != before;
 }
 
-void Engine::PollProgress(Cq* cq) {
+void Engine::CountPoll(Cq* cq) {
   polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  cq->polls.store(cq->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+void Engine::PollProgress(Cq* cq) {
   const std::uint32_t turn = cq->empty_polls.load(std::memory_order_relaxed) + 1;
   cq->empty_polls.store(turn, std::memory_order_relaxed);
   if (cq->attached.load(std::memory_order_relaxed) == 0 ||
@@ -335,7 +402,8 @@ void Engine::DelayAck(Qp* qp) {
     delayed_.push_back(qp);
     has_delayed_.store(true);
   }
-  if (!leased_.load()) Wake();
+  // The thread itself looks before it sleeps.
+  if (!leased_.load() && pthread_equal(pthread_self(), thread_) == 0) Wake();
 }
 
 void Engine::FlushDelayed() {

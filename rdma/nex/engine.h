@@ -1,6 +1,7 @@
 #ifndef RDMA_NEX_ENGINE_H_
 #define RDMA_NEX_ENGINE_H_
 
+#include <poll.h>
 #include <pthread.h>
 
 #include <array>
@@ -75,6 +76,8 @@ class Engine {
   // A receive was posted for queue pairs that wait for one. No lock held.
   void NotifyReceives(const std::vector<ReceiveQueue::Waiter>& waiters);
 
+  // The program looks into the queue, so it looks after what fills it.
+  void CountPoll(Cq* cq);
   // Progress inside ibv_poll_cq on an empty queue. No lock held.
   void PollProgress(Cq* cq);
   // Sends the acknowledgements that wait for something to travel with.
@@ -117,8 +120,11 @@ class Engine {
   // Serves what epoll reports; queue pairs are only signalled and listed when `noticed` is given.
   void Dispatch(Server server, std::vector<Qp*>* noticed);
   bool ServeForgotten();
+  static int LookAround(pollfd* fds, nfds_t count);
+  void StayWithStreams();
   void Sleep(int timeout_ms, bool leased);
   bool ServeSignals(Qp* qp, Server server);
+  static bool WorthALook(Qp& qp);  // with qp->mutex held
   void PollQp(Qp* qp);
   // With qp->mutex held. True: something was received.
   bool ServeLocked(Qp* qp, std::uint32_t signals, Server server);
@@ -138,6 +144,7 @@ class Engine {
   void SetTimer(Qp* qp);
   void RunTimers();
   void Deliver(Qp* qp);
+  void EnterSendError(Qp* qp);
   bool DeliverCompletions(Qp* qp);  // false: one was lost
   void DelayAck(Qp* qp);
 
@@ -171,6 +178,7 @@ class Engine {
   std::mutex delayed_mutex_;
   std::vector<Qp*> delayed_;
   std::atomic<bool> has_delayed_{false};
+  std::atomic<std::int64_t> streamed_at_{0};  // when much was last moved at a time, ns
 
   std::atomic<std::uint64_t> polls_{0};
   std::atomic<std::uint64_t> waits_{0};  // in WaitFor, begun

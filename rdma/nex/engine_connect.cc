@@ -248,6 +248,7 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
     case IBV_QPS_RTR:
     case IBV_QPS_RTS:
     case IBV_QPS_SQD:
+    case IBV_QPS_SQE:
       AdoptLocked(qp, std::move(fd), hello);
       return;
     default:

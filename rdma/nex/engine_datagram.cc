@@ -17,7 +17,6 @@
 namespace oxmem::nex {
 namespace {
 
-constexpr std::uint32_t kMulticastQpn = 0xffffff;
 constexpr int kDatagramBuffer = 4 << 20;
 constexpr Duration kReportPause = Duration::Seconds(1);
 // So many are received before others are served.
@@ -99,16 +98,13 @@ void Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
 void Engine::DeliverDatagrams(Qp* qp) {
   bool lost = false;
   for (const Completion& done : qp->datagrams->completions()) {
-    if (!PushCompletion(done.receive ? qp->recv_cq : qp->send_cq, done.wc, done.solicited)) {
-      lost = true;
-    }
+    Cq* const cq = done.receive ? qp->recv_cq : qp->send_cq;
+    auto* const slots = done.receive ? nullptr : &qp->unpolled;
+    if (!PushCompletion(cq, done.wc, done.solicited, slots)) lost = true;
   }
   qp->datagrams->completions().clear();
   if (lost) EnterFatal(qp);
-  if (qp->datagrams->TakeSendFailed() && qp->state == IBV_QPS_RTS) {
-    qp->state = IBV_QPS_SQE;
-    qp->handle()->state = IBV_QPS_SQE;
-  }
+  if (qp->datagrams->TakeSendFailed()) EnterSendError(qp);
   if (qp->datagrams->TakeReceiveFailed()) EnterError(qp);
 }
 
@@ -187,16 +183,15 @@ DatagramFate Engine::DeliverToGroup(std::span<const std::byte> packet, const Gid
   if (header->destination_qpn != kMulticastQpn || header->destination_gid != group) {
     return DatagramFate::kMalformed;
   }
-  const bool from_here = std::any_of(
-      config_.addresses.begin(), config_.addresses.end(),
-      [&](const LocalAddress& address) { return address.gid == header->source_gid; });
+  const bool from_here =
+      std::any_of(config_.addresses.begin(), config_.addresses.end(),
+                  [&](const LocalAddress& address) { return address.gid == header->source_gid; });
   DatagramFate worst = DatagramFate::kReceived;
   for (Qp* qp : members) {
     const std::uint32_t qpn = qp->handle()->qp_num;
     // Nobody hears itself; another host may have given the number too.
     if (from_here && qpn == header->source_qpn) continue;
-    worst = std::max(worst,
-                     DeliverPacket(qp, qpn, *header, packet.subspan(kDatagramHeaderBytes)));
+    worst = std::max(worst, DeliverPacket(qp, qpn, *header, packet.subspan(kDatagramHeaderBytes)));
   }
   return worst;
 }

@@ -14,7 +14,9 @@ Qp* Engine::NewQp() {
     const std::uint32_t index = next_index_;
     next_index_ = (next_index_ + 1) % kIndices;
     // 0 and 1 are the management queue pairs of every port.
-    if (((slot_ << kSlotShift) | index) < 2) continue;
+    // The highest is that of datagrams to a group.
+    const std::uint32_t number = slot_ << kSlotShift | index;
+    if (number < 2 || number == kMulticastQpn) continue;
     Qp* qp = qps_[index].load();
     if (qp == nullptr) {
       qp = new Qp;
@@ -45,7 +47,8 @@ bool Engine::DeliverCompletions(Qp* qp) {
     if (done.receive) {
       cq = qp->xrc == nullptr ? qp->recv_cq.load() : qp->xrc->CompletionQueueOf(done.source);
     }
-    if (cq != nullptr && !PushCompletion(cq, done.wc, done.solicited)) delivered = false;
+    auto* const slots = done.receive ? nullptr : &qp->unpolled;
+    if (cq != nullptr && !PushCompletion(cq, done.wc, done.solicited, slots)) delivered = false;
   }
   qp->machine->completions().clear();
   return delivered;
@@ -57,6 +60,7 @@ void Engine::Deliver(Qp* qp) {
   if (machine.TakePeerSeen() && qp->state == IBV_QPS_RTR) {
     PushQpEvent(qp, IBV_EVENT_COMM_EST);
   }
+  if (machine.TakeSendFailed()) EnterSendError(qp);
   if (machine.TakeSelfFailed()) {
     NEX_DEBUG(1, "queue pair 0x%x failed", qp->handle()->qp_num);
     EnterError(qp);
@@ -64,6 +68,12 @@ void Engine::Deliver(Qp* qp) {
       PushQpEvent(qp, machine.access_refused() ? IBV_EVENT_QP_ACCESS_ERR : IBV_EVENT_QP_REQ_ERR);
     }
   }
+}
+
+void Engine::EnterSendError(Qp* qp) {
+  if (qp->state != IBV_QPS_RTS) return;
+  qp->state = IBV_QPS_SQE;
+  qp->handle()->state = IBV_QPS_SQE;
 }
 
 void Engine::EnterFatal(Qp* qp) {

@@ -102,9 +102,11 @@ int MulticastGroups::Join(Qp* qp, const Gid& group, const Config& config, int ep
                           std::uint64_t tag) {
   const std::lock_guard lock(mutex_);
   if (const auto found = groups_.find(group); found != groups_.end()) {
+    if (found->second.members.size() >= std::size_t{kMaxMembers}) return ENOMEM;
     found->second.members.push_back(qp);
     return 0;
   }
+  if (groups_.size() >= std::size_t{kMaxGroups}) return ENOMEM;
   Group fresh;
   if (const int error = OpenAll(group, config, &fresh.sockets); error != 0) return error;
   for (const Socket& socket : fresh.sockets) {

@@ -27,6 +27,9 @@ bool IsMulticast(const Gid& gid);
 // Thread-safe. Its lock may be taken with that of a queue pair held, and takes no other.
 class MulticastGroups {
  public:
+  static constexpr int kMaxGroups = 8192;
+  static constexpr int kMaxMembers = 1024;  // of each
+
   // The first member of a group opens its sockets and adds them to the epoll set, under a tag with
   // the descriptor below it. 0 or an errno.
   int Join(Qp* qp, const Gid& group, const Config& config, int epoll, std::uint64_t tag);

@@ -85,6 +85,7 @@ struct Channel {
 struct CqEntry {
   ibv_wc wc;
   std::uint64_t time_ns;
+  std::atomic<std::uint32_t>* slots;  // Qp::unpolled of a request; else null
 };
 
 struct Cq {
@@ -94,7 +95,8 @@ struct Cq {
   std::mutex mutex;
   std::vector<CqEntry> ring;  // capacity base.cqe
   std::size_t head = 0;
-  std::size_t count = 0;
+  // Changed under the lock; that there is nothing can be seen without it.
+  std::atomic<std::size_t> count{0};
   bool armed = false;
   bool solicited_only = false;
   std::atomic<bool> overrun{false};  // for good; nothing is taken any more
@@ -109,7 +111,9 @@ struct Cq {
   std::array<std::atomic<Qp*>, kDirect> direct{};
   std::atomic<int> attached{0};               // queue pairs
   std::atomic<int> elsewhere{0};              // of these, not in `direct`
-  std::atomic<std::uint32_t> empty_polls{0};  // by whoever polls; exactness does not matter
+  // By whoever polls; exactness does not matter.
+  std::atomic<std::uint32_t> polls{0};
+  std::atomic<std::uint32_t> empty_polls{0};
 };
 
 struct Srq {
@@ -207,6 +211,9 @@ struct Qp {
   std::unique_ptr<XrcQueues> xrc;
   std::unique_ptr<QueuePair> machine;     // connected types
   std::unique_ptr<DatagramQp> datagrams;  // UD
+  // Requests that have completed and whose completions the program has not polled: they still take
+  // their places in the send queue. Changed under the lock of send_cq.
+  std::atomic<std::uint32_t> unpolled{0};
   Stream stream;
   // Who greeted before this queue pair was ready to receive, and knew who its peer is.
   struct Held {
@@ -220,6 +227,7 @@ struct Qp {
   Instant look_at = Instant::Never();  // when to see whether unanswered requests got on
   std::uint64_t looked_bytes = 0;      // what had come in by the last look
   Instant timer = Instant::Never();    // what the engine has for it
+  std::uint32_t polls_seen = 0;        // of its queues, by the engine's thread; nobody else's
   std::atomic<bool> listed{false};     // in the engine's list of delayed acknowledgements
   std::uint32_t async_reported = 0;
   bool drain_notify = false;
@@ -258,8 +266,10 @@ bool Usable(const Object* object, const char* verb) {
 }
 
 // Completion queues (completion_queue.cc). Push is called with the queue pair's lock held. False:
-// the queue overran, so the completion is lost and the queue pair cannot go on.
-bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited);
+// the queue overran, so the completion is lost and the queue pair cannot go on. `slots`: see
+// CqEntry.
+bool PushCompletion(Cq* cq, const ibv_wc& wc, bool solicited,
+                    std::atomic<std::uint32_t>* slots = nullptr);
 // Takes out what a queue pair that is reset or destroyed has left behind.
 void PurgeCompletions(Cq* cq, std::uint32_t qpn);
 int PopCompletions(Cq* cq, int max, CqEntry* out);

@@ -82,19 +82,19 @@ void OnFault(int signal, siginfo_t* info, void* context) {
   Forward(taken[signal == SIGBUS ? 1 : 0], info, context);
 }
 
-// What is known of the signals that this thread blocks.
-enum class Signals : std::uint8_t { kAskEachTime, kAskOnce, kOpen, kBlocked };
-thread_local Signals signals = Signals::kAskEachTime;
+// A fault with the signal blocked ends the process whatever the handler. The system is asked which
+// ones are, again after each call that changes them, and now and then, as a jump can as well.
+constexpr int kBelieved = 64;
+thread_local int believed = 0;  // so many times more is the last answer taken for true
+thread_local bool signals_open = false;
 
-// A fault with the signal blocked ends the process whatever the handler. There are too many ways to
-// change a thread's mask to hear of it, so it is asked for.
 bool SignalsOpen() {
-  if (signals == Signals::kOpen || signals == Signals::kBlocked) return signals == Signals::kOpen;
+  if (believed-- > 0) return signals_open;
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
-  const bool open = sigismember(&blocked, SIGSEGV) == 0 && sigismember(&blocked, SIGBUS) == 0;
-  if (signals == Signals::kAskOnce) signals = open ? Signals::kOpen : Signals::kBlocked;
-  return open;
+  signals_open = sigismember(&blocked, SIGSEGV) == 0 && sigismember(&blocked, SIGBUS) == 0;
+  believed = kBelieved;
+  return signals_open;
 }
 
 bool Guarded() {
@@ -145,9 +145,6 @@ bool TryAtomic(std::uint64_t* value, const Access& access) {
 
 }  // namespace
 
-SameSignals::SameSignals() { signals = Signals::kAskOnce; }
-SameSignals::~SameSignals() { signals = Signals::kAskEachTime; }
-
 bool GuardProgramMemory() {
   if (!kCanGuard) return false;
   static std::once_flag once;
@@ -171,6 +168,8 @@ void OnSignalAction(int signal, bool ours) {
     if (one.signal == signal) one.standing.store(ours);
   }
 }
+
+void OnSignalMask() { believed = 0; }
 
 bool IsMemoryGuard(const struct sigaction& action) {
   return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == OnFault;

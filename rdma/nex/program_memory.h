@@ -20,21 +20,13 @@ namespace oxmem::nex {
 // handler of its own later, or the thread blocks these signals) the system makes the copies, which
 // takes much longer.
 
-// While it lives, nothing of the program runs in this thread, so that the signals which the thread
-// blocks stay the same and are asked for once. Not nested.
-class SameSignals {
- public:
-  SameSignals();
-  ~SameSignals();
-  SameSignals(const SameSignals&) = delete;
-  SameSignals& operator=(const SameSignals&) = delete;
-};
-
 // Takes the two signals over, once in a process. Without it all goes the slow way, as it does where
 // it returns false: under the thread sanitizer.
 bool GuardProgramMemory();
 // The program has set the action of a signal; `ours`: to what it was when it asked.
 void OnSignalAction(int signal, bool ours);
+// The calling thread may have changed which signals it blocks.
+void OnSignalMask();
 // Whether this is the handler that GuardProgramMemory sets.
 bool IsMemoryGuard(const struct sigaction& action);
 

@@ -15,9 +15,6 @@
 namespace oxmem::nex {
 namespace {
 
-// A payload of so many bytes is long: it is received straight to where it goes. Shorter ones come
-// through the buffer, many at a time, together with the headers around them.
-constexpr std::uint64_t kLongBytes = 16384;
 constexpr std::size_t kBufferBytes = 65536;
 constexpr std::size_t kReadShare = std::size_t{4} << 20;
 
@@ -152,7 +149,6 @@ bool Stream::ReadGreeting(QueuePair& machine) {
 
 bool Stream::ReadOpen(QueuePair& machine, bool ended) {
   std::byte* const buffer = ReadBuffer();
-  const SameSignals same_signals;
   // A bound keeps one busy stream from starving the others.
   for (std::size_t moved = 0; moved < kReadShare;) {
     IoBatch batch;
@@ -263,6 +259,11 @@ bool Stream::CheckFull() {
   if (poll(fds, 2, 0) == 0) return false;
   if (fds[1].revents != 0) blocked_ = false;
   return true;
+}
+
+bool Stream::Readable() const {
+  pollfd look{fd_.get(), POLLIN, 0};
+  return poll(&look, 1, 0) != 0;
 }
 
 void Stream::SetDeathTimeout(Duration timeout) {

@@ -22,6 +22,10 @@ namespace oxmem::nex {
 //   closed --OpenToSelf----------------------------------------------> open
 class Stream {
  public:
+  // A payload of so many bytes is long: it is received straight to where it goes. Shorter ones come
+  // through the buffer, many at a time, together with the headers around them.
+  static constexpr std::uint64_t kLongBytes = 16384;
+
   enum class State : std::uint8_t { kClosed, kConnecting, kGreeting, kOpen };
   State state() const { return state_; }
   int fd() const { return fd_.get(); }
@@ -48,6 +52,9 @@ class Stream {
   // For a full socket: asks the system, without disturbing the socket, whether it has room or
   // something to read. False: neither.
   bool CheckFull();
+
+  // Whether there is something to read, without disturbing the socket, as a look in vain would.
+  bool Readable() const;
 
   // `gently`: what was written still reaches the peer.
   void Close(bool gently);

@@ -33,7 +33,15 @@ bool IsFault(int number) {
          number == SIGTRAP || number == SIGSYS || number == SIGABRT;
 }
 
+std::atomic<bool> waits_may_be_ended{false};
+
 }  // namespace
+
+void OnSignalHandler(int signal, bool restarts) {
+  if (!restarts && !IsFault(signal)) waits_may_be_ended.store(true, std::memory_order_relaxed);
+}
+
+bool WaitsMayBeEnded() { return waits_may_be_ended.load(std::memory_order_relaxed); }
 
 bool HandlersRestart() {
   sigset_t blocked;

@@ -19,6 +19,11 @@ void WakeAll(const std::atomic<std::uint32_t>& word);
 // that this thread does not block, the answer is no.
 bool HandlersRestart();
 
+// The program has set an action for a signal. Once that was a handler without SA_RESTART, waits are
+// begun at once, since one that only looks around for a while would not be ended by it.
+void OnSignalHandler(int signal, bool restarts);
+bool WaitsMayBeEnded();
+
 }  // namespace oxmem::nex
 
 #endif  // RDMA_NEX_WAITING_H_

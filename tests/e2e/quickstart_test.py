@@ -92,7 +92,10 @@ class Quickstart(E2eTest):
             code, _, err = self.run_script(f"{QUICKSTART} --oxmem{program}")
             self.assertEqual(code, 2)
             self.assertIn("--oxmem: there is no program", err)
-        code, _, err = self.run_script(f"setpriv --reuid=65534 --clear-groups bash {QUICKSTART}")
+        other = "setpriv --reuid=65534 --clear-groups"
+        if self.run_script(f"{other} test -r {QUICKSTART}")[0] != 0:
+            self.skipTest("another user cannot read the script from here")
+        code, _, err = self.run_script(f"{other} bash {QUICKSTART}")
         self.assertEqual(code, 1)
         self.assertIn("try sudo ./quickstart", err)
 

@@ -18,7 +18,6 @@
 namespace oxmem::nex {
 namespace {
 
-constexpr std::uint32_t kMulticastQpn = 0xffffff;
 constexpr std::uint8_t kHopLimit = 64;
 
 // Commands and answers lie at addresses that the program names.

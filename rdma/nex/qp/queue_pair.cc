@@ -25,10 +25,10 @@ void QueuePair::Configure(const Parameters& parameters) {
 
 int QueuePair::Post(const ibv_send_wr& wr, const BindWork* bind, Instant now) {
   if (const int error = requester_.Post(wr, bind); error != 0) return error;
-  if (failed_) {
+  if (failed_ || send_failed_) {
     requester_.Flush();
   } else if (gone_ && !identity_.reliable) {
-    requester_.CompleteUnreliable();
+    CompleteUnreliable();
   } else if (gone_) {
     AwaitLoss(now);
   } else if (!attached_ && peer_deadline_.is_never() && !requester_.idle() &&
@@ -55,13 +55,30 @@ void QueuePair::SelfFail() {
   Fail();
 }
 
+void QueuePair::FailSending() {
+  if (identity_.reliable) return SelfFail();
+  if (failed_ || send_failed_) return;
+  send_failed_ = send_failure_new_ = true;
+  requester_.Flush();
+}
+
+void QueuePair::ResumeSending() {
+  send_failed_ = send_failure_new_ = false;
+  requester_.Resume();
+}
+
+void QueuePair::CompleteUnreliable() {
+  requester_.CompleteUnreliable();
+  if (requester_.failed()) FailSending();
+}
+
 void QueuePair::Reset() {
   requester_.Reset();
   responder_.Reset();
   out_.Clear();
   completions_.clear();
   attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = peer_told_ =
-      stuck_ = false;
+      stuck_ = send_failed_ = send_failure_new_ = false;
   peer_deadline_ = Instant::Never();
   sink_ = Sink::kHeader;
   header_have_ = 0;
@@ -89,8 +106,7 @@ void QueuePair::Detach(Instant now) {
   responder_.DropAnswers();
   out_.Clear();
   if (!identity_.reliable) {
-    requester_.CompleteUnreliable();
-    if (requester_.failed()) SelfFail();
+    CompleteUnreliable();
   } else {
     AwaitLoss(now);
   }
@@ -219,11 +235,11 @@ void QueuePair::StageFrames(bool acknowledge) {
     const bool now =
         acknowledge || responder_.ack_urgent() || (sending_ && requester_.HasWorkToStage());
     if (responder_.Stage(&frame, now)) continue;
-    if (!failed_ && sending_ && requester_.Stage(&frame)) continue;
+    if (!failed_ && !send_failed_ && sending_ && requester_.Stage(&frame)) continue;
     out_.DropLast();
     break;
   }
-  if (requester_.failed() && !failed_) SelfFail();
+  if (requester_.failed() && !failed_) FailSending();
 }
 
 bool QueuePair::FillOutput(IoBatch* batch, bool acknowledge) {
@@ -247,6 +263,7 @@ bool QueuePair::OnOutputRefused() {
 }
 
 void QueuePair::OnWritten(std::size_t bytes) {
+  bytes_out_ += bytes;
   out_.Advance(bytes, [this](const OutFrame& frame) {
     if (frame.request && !failed_) requester_.OnSent(frame);
   });
@@ -262,7 +279,7 @@ void QueuePair::OnDeadline(Instant now) {
   if (now >= peer_deadline_) {
     peer_deadline_ = Instant::Never();
     if (!identity_.reliable) {
-      requester_.CompleteUnreliable();
+      CompleteUnreliable();
     } else if (requester_.FailOldest(IBV_WC_RETRY_EXC_ERR)) {
       SelfFail();
     }

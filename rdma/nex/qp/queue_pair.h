@@ -19,6 +19,9 @@ namespace oxmem::nex {
 //
 //   idle --Attach--> attached --Detach (peer gone)--> gone
 //     \________________ Fail (local or remote error) ____/--> failed --Reset--> idle
+//
+// A request of an unreliable queue pair that is wrong on this side stops sending only: what is
+// posted is flushed until ResumeSending, and receiving goes on (InfiniBand 10.3.1, SQE).
 class QueuePair {
  public:
   struct Parameters {
@@ -42,7 +45,7 @@ class QueuePair {
     return attached_ && sending_ && !failed_ && identity_.type == IBV_QPT_RC && requester_.idle();
   }
   int Check(const ibv_send_wr& wr) const { return requester_.Check(wr); }
-  std::uint32_t room() const { return requester_.room(); }  // for so many requests
+  std::uint32_t unfinished() const { return requester_.unfinished(); }  // requests
   void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length) {
     requester_.CompleteDirect(wr, length);
   }
@@ -51,6 +54,7 @@ class QueuePair {
   void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
   void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
   void Fail();                                           // the verbs state became ERR: flush
+  void ResumeSending();                                  // from SQE to RTS
   void Reset();
 
   // Stream side. Greetings are done before Attach. What is unanswered when the stream ends fails
@@ -76,6 +80,7 @@ class QueuePair {
   std::uint64_t payload_size() const { return payload_done_ + payload_left_; }
   // How much has come in over time.
   std::uint64_t bytes_in() const { return bytes_in_; }
+  std::uint64_t bytes_out() const { return bytes_out_; }
 
   // The bytes to write next; nothing: batch->bytes is 0. Acknowledgements alone wait for
   // `acknowledge`, or until many are due, so that they can travel with something else.
@@ -84,6 +89,11 @@ class QueuePair {
   // The system could not read what comes first in it. False: the stream must be closed.
   bool OnOutputRefused();
   void OnWritten(std::size_t bytes);
+  // Nothing waits to be written or delivered.
+  bool quiet() const {
+    return out_.empty() && completions_.empty() && !responder_.has_output() &&
+           !(sending_ && requester_.HasWorkToStage()) && !self_failed_ && !send_failure_new_;
+  }
   bool ack_due() const { return responder_.ack_due() && attached_ && !failed_; }
   bool ack_urgent() const { return responder_.ack_urgent(); }
   // What is posted may wait a moment for more to go out with it: answers that are certain to come
@@ -97,6 +107,8 @@ class QueuePair {
   std::vector<Completion>& completions() { return completions_; }
   // True once after the machine failed by itself (not through Fail).
   bool TakeSelfFailed() { return std::exchange(self_failed_, false); }
+  // True once after sending stopped by itself.
+  bool TakeSendFailed() { return std::exchange(send_failure_new_, false); }
   // The peer did something it may not (for the asynchronous event); once.
   bool TakeAccessError() { return std::exchange(access_error_, false); }
   bool access_refused() const { return responder_.denied_access(); }
@@ -113,6 +125,8 @@ class QueuePair {
   bool PayloadDone();
   void PlacePayload(std::span<const std::byte> bytes);
   void SelfFail();
+  void FailSending();         // by what the requester found
+  void CompleteUnreliable();  // nobody will know what became of it
   void AwaitLoss(Instant now);
   void StageFrames(bool acknowledge);
 
@@ -130,6 +144,8 @@ class QueuePair {
   bool sending_ = false;
   bool stuck_ = false;  // nothing more can be written, and there are answers to come
   bool self_failed_ = false;
+  bool send_failed_ = false;
+  bool send_failure_new_ = false;
   bool access_error_ = false;
   bool peer_seen_ = false;
   bool peer_told_ = false;
@@ -142,6 +158,7 @@ class QueuePair {
   std::uint64_t payload_done_ = 0;
   std::uint64_t payload_left_ = 0;
   std::uint64_t bytes_in_ = 0;
+  std::uint64_t bytes_out_ = 0;
 };
 
 }  // namespace oxmem::nex

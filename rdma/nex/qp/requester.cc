@@ -373,6 +373,11 @@ void Requester::Flush() {
   waiting_ = false;
 }
 
+void Requester::Resume() {
+  failed_ = false;
+  next_sequence_ = sent_;
+}
+
 void Requester::Reset() {
   ring_.Clear();
   cursor_ = ring_.tail();

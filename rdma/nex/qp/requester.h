@@ -71,11 +71,12 @@ class Requester {
 
   // The oldest request fails with `status`; false when there is none.
   bool FailOldest(ibv_wc_status status);
-  void Flush();  // everything that is left completes as flushed, in order
+  void Flush();   // everything that is left completes as flushed, in order
+  void Resume();  // after a failure that the peer did not see; everything is flushed
   void Reset();
   bool failed() const { return failed_; }
   bool idle() const { return ring_.empty(); }
-  std::uint32_t room() const { return ring_.room(); }
+  std::uint32_t unfinished() const { return ring_.size(); }
   bool sent_all() const { return cursor_ == ring_.tail(); }
   void CompleteUnreliable();  // the peer is gone and nobody will know
 

@@ -37,6 +37,7 @@ class Responder {
 
   // Writes the next answer. Acknowledgements go out only with `acknowledge`.
   bool Stage(OutFrame* frame, bool acknowledge);
+  bool has_output() const { return HasAnswers() || ready_due_ || ack_due(); }
   bool ack_due() const { return ack_due_ || credits_due_; }
   bool ack_urgent() const { return unacked_ >= kAckEvery || unacked_bytes_ >= kAckBytes; }
 

@@ -48,7 +48,6 @@ class SendRing {
   bool empty() const { return head_ == tail_; }
   bool full() const { return tail_ - head_ == works_.size(); }
   std::uint32_t size() const { return tail_ - head_; }
-  std::uint32_t room() const { return static_cast<std::uint32_t>(works_.size()) - size(); }
   std::uint32_t head() const { return head_; }  // oldest index
   std::uint32_t tail() const { return tail_; }  // next to be given
 

@@ -87,9 +87,9 @@ void FillDeviceAttributes(const Library& library, ibv_device_attr* a) {
   // just that.
   a->atomic_cap = IBV_ATOMIC_HCA;
   a->max_mw = kMaxRegions;
-  a->max_mcast_grp = 8192;
-  a->max_mcast_qp_attach = 1024;
-  a->max_total_mcast_qp_attach = 8192 * 1024;
+  a->max_mcast_grp = MulticastGroups::kMaxGroups;
+  a->max_mcast_qp_attach = MulticastGroups::kMaxMembers;
+  a->max_total_mcast_qp_attach = MulticastGroups::kMaxGroups * MulticastGroups::kMaxMembers;
   a->max_ah = 1 << 20;
   a->max_srq = 1 << 16;
   a->max_srq_wr = kMaxQueueDepth;

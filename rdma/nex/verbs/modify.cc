@@ -125,6 +125,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
     EnterReset(qp, engine);
     return 0;
   }
+  if (from == IBV_QPS_SQE && qp->machine) qp->machine->ResumeSending();
   Configure(qp);
   if ((mask & IBV_QP_ACCESS_FLAGS) != 0) engine.ChangeAccess(qp);
   if (from == IBV_QPS_INIT && to == IBV_QPS_RTR && qp->machine) engine.OpenStream(qp);

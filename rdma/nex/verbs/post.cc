@@ -68,6 +68,13 @@ bool MaySend(ibv_qp_state state) {
          state == IBV_QPS_SQE;
 }
 
+// A request takes its place in the send queue until its completion was polled.
+bool HasRoom(const Qp& qp, std::size_t requests) {
+  const std::size_t unfinished = qp.machine ? qp.machine->unfinished() : 0;
+  return qp.unpolled.load(std::memory_order_relaxed) + unfinished + requests <=
+         qp.init.cap.max_send_wr;
+}
+
 // An errno when anything in the list could not be posted, or not all of it.
 int CheckWhole(const Qp& qp, const ibv_send_wr* wr) {
   std::size_t count = 0;
@@ -78,7 +85,7 @@ int CheckWhole(const Qp& qp, const ibv_send_wr* wr) {
     if (error == 0 && wr->opcode == IBV_WR_BIND_MW) error = DescribeBind(qp, *wr, &bind);
     if (error != 0) return error;
   }
-  return qp.machine && qp.machine->room() < count ? ENOMEM : 0;
+  return HasRoom(qp, count) ? 0 : ENOMEM;
 }
 
 // `whole`: all of the list or nothing.
@@ -97,8 +104,8 @@ int Post(ibv_qp* handle, ibv_send_wr* wr, ibv_send_wr** bad, bool whole) {
   const bool attached = qp->machine && qp->machine->attached();
   const Instant now = attached ? Instant() : Now();
   for (; wr != nullptr; wr = wr->next) {
-    if (!IsKnown(wr->opcode)) {
-      error = EINVAL;
+    if (!IsKnown(wr->opcode) || !HasRoom(*qp, 1)) {
+      error = IsKnown(wr->opcode) ? ENOMEM : EINVAL;
       SetBad(bad, wr);
       break;
     }

@@ -192,6 +192,7 @@ ibv_qp* Make(const Wanted& wanted) {
   qp->xrcd = reinterpret_cast<Xrcd*>(wanted.xrcd);
   qp->async_reported = 0;
   qp->drain_notify = false;
+  qp->unpolled = 0;
   ibv_qp* handle = qp->handle();
   handle->context = wanted.context;
   handle->qp_context = wanted.init.qp_context;

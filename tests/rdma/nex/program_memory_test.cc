@@ -98,6 +98,7 @@ TEST_F(ProgramMemory, OfAThreadThatBlocksTheSignalsGoesTheSlowWay) {
     sigset_t all;
     sigfillset(&all);
     ASSERT_EQ(0, pthread_sigmask(SIG_BLOCK, &all, nullptr));
+    OnSignalMask();  // as the function of the library does
     ExpectAllFails(Map(PROT_NONE));
     ExpectAllWorks();
   }).join();

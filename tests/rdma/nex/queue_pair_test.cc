@@ -418,6 +418,33 @@ TEST_P(QueuePairSim, UnreliableMessagesWithoutAReceiveAreDropped) {
   EXPECT_EQ(EINVAL, loop.Send(0, read, {loop.Local(0, 0, 8)}));
 }
 
+TEST_P(QueuePairSim, AnUnreliableRequestThatIsWrongHereStopsSendingUntilResumed) {
+  Loop loop(GetParam(), IBV_QPT_UC);
+  for (std::uint64_t i = 0; i < 3; ++i) loop.Receive(1, 20 + i, {loop.Local(1, 0, 8)});
+  ibv_sge wrong = loop.Local(0, 0, 8);
+  wrong.lkey ^= 1;
+  ASSERT_EQ(0, loop.Send(0, Wr(1, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+  ASSERT_EQ(0, loop.Send(0, Wr(2, IBV_WR_SEND), {wrong}));
+  ASSERT_EQ(0, loop.Send(0, Wr(3, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+  loop.Run();
+  QueuePair& qp = *loop.sides[0].qp;
+  EXPECT_TRUE(qp.TakeSendFailed());
+  EXPECT_FALSE(qp.TakeSendFailed());
+  EXPECT_FALSE(qp.TakeSelfFailed());
+  ASSERT_EQ(0, loop.Send(0, Wr(4, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+  loop.Run();
+  std::vector<ibv_wc_status> ended;
+  for (const Completion& done : loop.sides[0].done) ended.push_back(done.wc.status);
+  EXPECT_EQ(
+      (std::vector{IBV_WC_SUCCESS, IBV_WC_LOC_PROT_ERR, IBV_WC_WR_FLUSH_ERR, IBV_WC_WR_FLUSH_ERR}),
+      ended);
+  qp.ResumeSending();
+  ASSERT_EQ(0, loop.Send(0, Wr(5, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+  loop.Run();
+  EXPECT_EQ(IBV_WC_SUCCESS, loop.sides[0].done.back().wc.status);
+  EXPECT_EQ(2u, loop.sides[1].done.size());
+}
+
 TEST_P(QueuePairSim, GarbageEndsTheConnectionAndNothingElse) {
   std::mt19937 random(GetParam());
   for (int round = 0; round < 20; ++round) {

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include <chrono>
+#include <map>
 
 #include "tests/e2e/nex/verbs/device.h"
 
@@ -238,6 +239,72 @@ TEST_F(Flow, APathOfAnotherPortAndUnknownRightsAreRefused) {
   a.qp_access_flags = 1u << 30;
   EXPECT_EQ(EINVAL, ibv_modify_qp(qp, &a, mask | IBV_QP_ACCESS_FLAGS));
   EXPECT_EQ(0, ibv_modify_qp(qp, &a, mask));
+}
+
+TEST_F(Flow, AWrongRequestOfAnUnreliableQueuePairStopsItsSendingOnly) {
+  QpOptions options;
+  options.type = IBV_QPT_UC;
+  Pair(options);
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    ASSERT_EQ(0, Receive(b_, 7, {Range(4096, 8)}));
+    ibv_sge wrong = Range(0, 8);
+    wrong.lkey ^= 1;
+    ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+    ASSERT_EQ(0, Send(a_, Wr(2, IBV_WR_SEND), {wrong}));
+    ASSERT_EQ(0, Send(a_, Wr(3, IBV_WR_SEND), {Range(0, 8)}));
+    std::map<std::uint64_t, ibv_wc_status> ended;
+    for (const ibv_wc& wc : Wait(cq_, 4)) ended[wc.wr_id] = wc.status;
+    EXPECT_EQ((std::map<std::uint64_t, ibv_wc_status>{{1, IBV_WC_SUCCESS},
+                                                      {2, IBV_WC_LOC_PROT_ERR},
+                                                      {3, IBV_WC_WR_FLUSH_ERR},
+                                                      {7, IBV_WC_SUCCESS}}),
+              ended);
+    ibv_qp_attr attributes{};
+    ibv_qp_init_attr init;
+    ASSERT_EQ(0, ibv_query_qp(a_, &attributes, IBV_QP_STATE, &init));
+    EXPECT_EQ(IBV_QPS_SQE, attributes.qp_state);
+    EXPECT_EQ(IBV_QPS_SQE, a_->state);
+    // It is flushed what is posted now, and what the peer sends is received.
+    ASSERT_EQ(0, Send(a_, Wr(4, IBV_WR_SEND), {Range(0, 8)}));
+    EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, Wait(cq_, 1).at(0).status);
+    ASSERT_EQ(0, Receive(a_, 8, {Range(8192, 8)}));
+    ASSERT_EQ(0, Send(b_, Wr(5, IBV_WR_SEND), {Range(0, 8)}));
+    for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+    // The program takes note of it, and sends again.
+    attributes = {};
+    attributes.qp_state = IBV_QPS_RTS;
+    ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE));
+    ASSERT_EQ(0, Receive(b_, 9, {Range(4096, 8)}));
+    ASSERT_EQ(0, Send(a_, Wr(6, IBV_WR_SEND), {Range(0, 8)}));
+    for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+  }
+  EXPECT_FALSE(HasEvent());
+}
+
+TEST_F(Flow, ARequestHasItsPlaceUntilItsCompletionIsPolled) {
+  for (const ibv_qp_type type : {IBV_QPT_RC, IBV_QPT_UC}) {
+    QpOptions options;
+    options.type = type;
+    options.depth = 48;
+    Pair(options);
+    for (int round = 0; round < 3; ++round) {
+      ibv_send_wr write = Wr(1, IBV_WR_RDMA_WRITE);
+      write.wr.rdma = {At(8192), mr_->rkey};
+      std::size_t posted = 0;
+      int error = 0;
+      while (posted < 1000 && (error = Send(a_, write, {Range(0, 8)})) == 0) ++posted;
+      EXPECT_EQ(ENOMEM, error);
+      EXPECT_EQ(48u, posted);
+      for (const ibv_wc& wc : Wait(cq_, posted)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+      // Those without a completion have left theirs when they are done.
+      write.send_flags = 0;
+      for (int i = 0; i < 200; ++i) {
+        while ((error = Send(a_, write, {Range(0, 8)})) == ENOMEM) {
+        }
+        ASSERT_EQ(0, error);
+      }
+    }
+  }
 }
 
 TEST_F(Flow, StepsThatDoNotExistAreRefusedAndChangeNothing) {

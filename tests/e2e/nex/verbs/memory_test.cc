@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "tests/e2e/nex/verbs/device.h"
 
@@ -273,6 +274,31 @@ TEST_P(GoneMemory, OfAPairThatTalksToItselfEndsThePair) {
     EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, StatusOf(RemoteGone(IBV_WR_RDMA_WRITE), {Range(0, size)}));
   }
 }
+
+// What was found out about the thread before counts no longer.
+class LaterBlocked : public GoneMemory {};
+
+TEST_P(LaterBlocked, SignalsAreSeenToBe) {
+  for (const auto block : {&pthread_sigmask, &sigprocmask}) {
+    std::thread([this, block] {
+      for (int i = 0; i < 8; ++i) {
+        ASSERT_EQ(0, Receive(b_, 7, {Range(kBuffer / 2, 64)}));
+        ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 64)}));
+        for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+      }
+      sigset_t all;
+      sigfillset(&all);
+      ASSERT_EQ(0, block(SIG_BLOCK, &all, nullptr));
+      GiveBack();
+      ASSERT_EQ(0, Receive(b_, 7, {Gone(64)}));
+      ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 64)}));
+      for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_NE(IBV_WC_SUCCESS, wc.status);
+    }).join();
+    Fresh({});
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, LaterBlocked, testing::Values(Faults::kCaught));
 
 INSTANTIATE_TEST_SUITE_P(Faults, GoneMemory,
                          testing::Values(Faults::kCaught, Faults::kOwnHandler,

@@ -202,6 +202,23 @@ TEST_F(Multicast, ManyGroupsCanBeJoinedAndNothingIsLeftOfThem) {
   EXPECT_EQ(before, OpenDescriptors());
 }
 
+TEST_F(Multicast, AGroupHasAsManyMembersAsTheDeviceSays) {
+  ibv_device_attr device;
+  ASSERT_EQ(0, ibv_query_device(context_, &device));
+  options_.depth = 1;
+  std::vector<ibv_qp*> members;
+  for (int i = 0; i < device.max_mcast_qp_attach; ++i) {
+    members.push_back(MakeQp(options_));
+    ASSERT_EQ(0, Attach(members.back(), kGroup4)) << i;
+  }
+  EXPECT_EQ(ENOMEM, Attach(qp_, kGroup4));
+  EXPECT_EQ(0, Attach(members[0], kGroup4));  // it is one already
+  joined_.pop_back();
+  EXPECT_EQ(0, Detach(members[1], kGroup4));
+  joined_.erase(joined_.begin() + 1);
+  EXPECT_EQ(0, Attach(qp_, kGroup4));
+}
+
 TEST_F(Multicast, APortThatIsTakenInOneFamilyIsFreeInTheOther) {
   const UniqueFd taken(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int one = 1;
