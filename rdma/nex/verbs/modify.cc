@@ -44,7 +44,7 @@ int CheckValues(const Qp& qp, const ibv_qp_attr& a, int mask, const Config& conf
   good = good && Within(mask, IBV_QP_MAX_QP_RD_ATOMIC, a.max_rd_atomic <= kMaxReadsPerQp);
   good = good && Within(mask, IBV_QP_MAX_DEST_RD_ATOMIC, a.max_dest_rd_atomic <= kMaxReadsPerQp);
   good = good && Within(mask, IBV_QP_CUR_STATE, NumberIn(a.cur_qp_state) == qp.state.load());
-  good = good && Within(mask, IBV_QP_ACCESS_FLAGS, (a.qp_access_flags & ~kKnownAccess) == 0);
+  good = good && Within(mask, IBV_QP_ACCESS_FLAGS, (a.qp_access_flags & ~kKnownQpAccess) == 0);
   good = good && Within(mask, IBV_QP_AV, a.ah_attr.port_num == 1);
   good = good &&
          Within(mask, IBV_QP_AV,

@@ -53,6 +53,9 @@ inline constexpr unsigned kKnownAccess =
     IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
     IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_ON_DEMAND |
     IBV_ACCESS_HUGETLB | IBV_ACCESS_RELAXED_ORDERING | 0x3ff00000;
+// A queue pair may also be open to flushes (IBV_ACCESS_FLUSH_GLOBAL and _PERSISTENT of rdma-core
+// 45), for which there is never a region.
+inline constexpr unsigned kKnownQpAccess = kKnownAccess | 1u << 8 | 1u << 9;
 
 // Objects of one opening of the device belong together; it may have been imported since.
 inline bool SameDevice(ibv_context* a, ibv_context* b) {

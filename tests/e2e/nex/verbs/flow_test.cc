@@ -303,6 +303,12 @@ TEST_F(Flow, ARequestHasItsPlaceUntilItsCompletionIsPolled) {
         }
         ASSERT_EQ(0, error);
       }
+      // Behind the last of them all are done.
+      write.send_flags = IBV_SEND_SIGNALED;
+      while ((error = Send(a_, write, {Range(0, 8)})) == ENOMEM) {
+      }
+      ASSERT_EQ(0, error);
+      EXPECT_EQ(IBV_WC_SUCCESS, Wait(cq_, 1).at(0).status);
     }
   }
 }
