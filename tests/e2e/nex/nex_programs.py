@@ -157,7 +157,7 @@ def fi_pingpong(pair, provider, endpoint):
 
 PYVERBS_TESTS = "/usr/share/doc/rdma-core/tests"
 # Why tests of pyverbs may be left out: vendors' devices, and what nex0 does not have (docs/nex.md).
-PYVERBS_SKIPS = re.compile(r"MLX5|EFA|cuda|PCI device|[Rr]aw Packet|QP type 8|Device memory|dmabuf|ODP|huge pages|"
+PYVERBS_SKIPS = re.compile(r"MLX5|EFA|cuda|/dev/dri|PCI device|[Rr]aw Packet|QP type 8|Device memory|dmabuf|ODP|huge pages|"
                            r"Extended CQ is not|Extended QP is not|All gid indices|Converting timestamp|"
                            r"flow|Flow|[Tt]ag [Mm]atching|atomic write|flush|Flush|DM ", re.I)
 PYVERBS_PASSES = 112  # with rdma-core 44
