@@ -29,11 +29,10 @@ struct Config {
   bool direct = true;  // NEX_DIRECT: copy between processes of a host where possible
 };
 
-inline constexpr std::uint32_t kSlots = 1024;    // processes on a host
-inline constexpr std::uint32_t kSlotShift = 14;  // QPN = slot << 14 | index
-inline constexpr std::uint32_t kMulticastQpn =
-    0xffffff;                                       // what datagrams to a group are addressed to
-inline constexpr std::uint32_t kIndices = 1 << 14;  // queue pairs of a process
+inline constexpr std::uint32_t kSlots = 1024;             // processes on a host
+inline constexpr std::uint32_t kSlotShift = 14;           // QPN = slot << 14 | index
+inline constexpr std::uint32_t kMulticastQpn = 0xffffff;  // of datagrams to a group
+inline constexpr std::uint32_t kIndices = 1 << 14;        // queue pairs of a process
 
 // Reads NEX_ADDR, NEX_PORT, NEX_DEVICE, NEX_DEBUG, NEX_DIRECT, NEX_SECRET. A wrong value gives no
 // configuration and one line in *error that says what to change, with errno: EINVAL, or why the

@@ -174,7 +174,8 @@ void Engine::Run() {
       if (ServeForgotten()) watch_until = Now() + kWatchTime;
     } else {
       Dispatch(Server::kThread, nullptr);
-      StayWithStreams();
+      // A program that waits for events looks after its streams itself.
+      if (!leased) StayWithStreams();
     }
     RunTimers();
   }
