@@ -11,6 +11,11 @@
 #include "transport/base/status.h"
 
 namespace oxmem::apps {
+namespace {
+
+constexpr Duration kRetry = Duration::Milliseconds(100);
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<RequestServer>> RequestServer::Start(EventLoop* loop,
                                                                     UniqueFd listening_fd,
@@ -18,8 +23,7 @@ absl::StatusOr<std::unique_ptr<RequestServer>> RequestServer::Start(EventLoop* l
                                                                     Handler handler) {
   std::unique_ptr<RequestServer> server(
       new RequestServer(loop, std::move(listening_fd), options, std::move(handler)));
-  OXMEM_RETURN_IF_ERROR(loop->Watch(server->listening_fd_.get(), EPOLLIN,
-                                    [raw = server.get()](uint32_t) { raw->OnConnection(); }));
+  OXMEM_RETURN_IF_ERROR(server->Listen());
   return server;
 }
 
@@ -33,10 +37,25 @@ RequestServer::RequestServer(EventLoop* loop, UniqueFd listening_fd, const Optio
 RequestServer::~RequestServer() {
   while (!connections_.empty()) Drop(connections_.begin()->first);
   loop_->Unwatch(listening_fd_.get());
+  if (listen_again_.has_value()) loop_->Cancel(*listen_again_);
+}
+
+absl::Status RequestServer::Listen() {
+  return loop_->Watch(listening_fd_.get(), EPOLLIN, [this](uint32_t) { OnConnection(); });
 }
 
 void RequestServer::OnConnection() {
   UniqueFd fd(accept4(listening_fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+    // Who came waits with the system; it would be reported again and again.
+    loop_->Unwatch(listening_fd_.get());
+    listen_again_ = loop_->After(kRetry, [this] {
+      listen_again_.reset();
+      const absl::Status listening = Listen();
+      if (!listening.ok()) spdlog::warn("{}", std::string(listening.message()));
+    });
+    return;
+  }
   if (!fd.valid() || connections_.size() >= options_.max_connections) return;
   const int number = fd.get();
   const absl::Status watched =

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -47,6 +48,7 @@ class RequestServer {
   };
 
   RequestServer(EventLoop* loop, UniqueFd listening_fd, const Options& options, Handler handler);
+  absl::Status Listen();
   void OnConnection();
   void OnReady(int fd);
   // False if the connection is over.
@@ -59,6 +61,7 @@ class RequestServer {
   Options options_;
   Handler handler_;
   std::map<int, Connection> connections_;
+  std::optional<EventLoop::TimerId> listen_again_;  // there was no descriptor for who came
 };
 
 }  // namespace oxmem::apps

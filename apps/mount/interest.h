@@ -1,6 +1,7 @@
 #ifndef APPS_MOUNT_INTEREST_H_
 #define APPS_MOUNT_INTEREST_H_
 
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -14,8 +15,10 @@ namespace oxmem::apps {
 class Interest {
  public:
   // `waiting_fd` is the writing end of a pipe whose reader waits for this process, or -1;
-  // `signals_fd` is readable when the process was told to stop. Both outlive this.
-  static absl::StatusOr<std::unique_ptr<Interest>> Watch(int waiting_fd, int signals_fd);
+  // `signals_fd` is readable when the process was told to stop. Both outlive this. `undo` is called
+  // first, on the thread that looks, for what there is more than descriptors.
+  static absl::StatusOr<std::unique_ptr<Interest>> Watch(int waiting_fd, int signals_fd,
+                                                         std::function<void()> undo);
 
   // From now on the process is not ended.
   ~Interest();

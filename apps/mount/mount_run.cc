@@ -75,6 +75,7 @@ class MountService {
   absl::Status OpenVolumes(std::vector<std::vector<std::unique_ptr<fs::Volume>>>& volumes,
                            std::optional<KeptMemory> kept);
   absl::StatusOr<std::unique_ptr<fs::Volume>> OpenVolume(SourceOpener& opener, std::size_t file);
+  void EndOrphan();
   absl::Status MountOrGoOn();
   absl::Status Begin();
   absl::Status Keep();
@@ -97,7 +98,6 @@ class MountService {
   const Instant started_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<StopSignals> signals_;
-  std::unique_ptr<Interest> interest_;  // until something changes for others
   std::vector<std::unique_ptr<SourceOpener>> openers_;
   std::unique_ptr<fs::FuseMount> mount_;
   std::vector<std::string> not_used_;    // of each file, by composed sources
@@ -108,6 +108,7 @@ class MountService {
   LogLimiter stats_log_{Duration::Seconds(60)};
   std::unique_ptr<Keeping> keeping_;
   std::unique_ptr<Predecessor> predecessor_;  // whose mount this goes on with
+  std::unique_ptr<Interest> interest_;        // until something changes for others
   bool stopped_by_signal_ = false;
   bool restarted_ = false;  // by the keeper of a process that died
   bool replaced_ = false;
@@ -194,11 +195,24 @@ absl::Status MountService::Open() {
   restarted_ = plan_.predecessor.valid();
   if (!restarted_) {
     OXMEM_RETURN_IF_ERROR(CheckOwnPlaces(spec_));
-    OXMEM_ASSIGN_OR_RETURN(interest_, Interest::Watch(plan_.waiting_fd, signals_->fd()));
+    // Descriptors are all that there is so far.
+    OXMEM_ASSIGN_OR_RETURN(interest_, Interest::Watch(plan_.waiting_fd, signals_->fd(), [] {}));
   }
   OXMEM_ASSIGN_OR_RETURN(predecessor_, FindPredecessor(&spec_, std::move(plan_.predecessor)));
+  if (restarted_) {
+    OXMEM_ASSIGN_OR_RETURN(interest_, Interest::Watch(-1, signals_->fd(), [this] { EndOrphan(); }));
+  }
   OXMEM_RETURN_IF_ERROR(MountOrGoOn());
   return WatchEnds();
+}
+
+// A mount that nobody serves, and whose sources do not answer, is to be stopped as if it were
+// served: who waits for it is told, and it goes.
+void MountService::EndOrphan() {
+  predecessor_->LetGo();
+  const absl::Status gone = fs::Unmount(spec_.options.directory, fs::UnmountMode::kDetach);
+  spdlog::warn("{}: stopped before its sources answered{}", spec_.options.directory,
+               gone.ok() ? "" : absl::StrCat("; ", gone.message()));
 }
 
 absl::Status MountService::MountOrGoOn() {

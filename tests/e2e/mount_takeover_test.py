@@ -349,6 +349,30 @@ class Interrupted(TakeOverTest):
         net, source = self.silent_node()
         self.check_gives_up(signal.SIGTERM, 2, "-f", source, "-o", "keep=9s", space=net.client)
 
+    def test_one_that_goes_on_by_itself_and_waits_for_its_node(self):
+        net = self.net()
+        node = self.node(net)
+        self.check("mount", net.source + "?size=1M&connect_timeout=60s", "-o",
+                   "dax=never,keep=600s", self.dir, space=net.client)
+        fd = self.open()
+        before = self.processes()
+        node.signal(signal.SIGKILL)
+        node.wait()
+        self.kill_daemon()
+        reader = subprocess.Popen(["dd", "if=/dev/stdin", "of=/dev/null", "bs=4k", "count=1"],
+                                  stdin=fd, stderr=subprocess.DEVNULL)
+        self.addCleanup(reader.wait)
+        until = time.monotonic() + 20
+        while not (waiting := set(self.processes()) - set(before)):
+            self.assertLess(time.monotonic(), until, "nobody goes on with the mount")
+        # Until it can hear a signal: it looks from when it has asked its keeper.
+        while len(os.listdir(f"/proc/{min(waiting)}/task")) < 2:
+            self.assertLess(time.monotonic(), until)
+        os.kill(min(waiting), signal.SIGTERM)
+        self.assertEqual(reader.wait(10), 1)
+        self.wait_for_no_process(10)
+        self.assertFalse(os.path.ismount(self.dir))
+
 
 class WithoutStandardDescriptors(TakeOverTest):
     def test_it_mounts_and_says_so_by_its_code(self):

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -74,6 +76,44 @@ TEST(MetricsServer, ServesTheFiguresAndRefusesTheRest) {
   EXPECT_THAT(elsewhere, StartsWith("HTTP/1.1 404"));
   EXPECT_THAT(post, StartsWith("HTTP/1.1 405"));
   EXPECT_THAT(nonsense, StartsWith("HTTP/1.1 400"));
+}
+
+Duration ProcessorTime() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto of = [](const timeval& time) {
+    return Duration::Seconds(time.tv_sec) + Duration::Microseconds(time.tv_usec);
+  };
+  return of(usage.ru_utime) + of(usage.ru_stime);
+}
+
+TEST(MetricsServer, WithoutDescriptorsItSleepsAndAnswersLater) {
+  LoopThread thread;
+  const uint16_t port = FreePort();
+  auto server = MetricsServer::Start(thread.loop(), absl::StrCat("127.0.0.1:", port),
+                                     [] { return ProcessFigures(); });
+  ASSERT_TRUE(server.ok()) << server.status();
+  const UniqueFd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  thread.Start();
+  const sockaddr_in address = Loopback(port);
+  ASSERT_EQ(connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const std::string request = "GET /metrics HTTP/1.1\r\n\r\n";
+  ASSERT_GT(send(client.get(), request.data(), request.size(), MSG_NOSIGNAL), 0);
+  const Duration used = ProcessorTime();
+  pollfd answered{.fd = client.get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&answered, 1, 500), 0);
+  EXPECT_LT(ProcessorTime() - used, Duration::Milliseconds(100));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(poll(&answered, 1, 10'000), 1);
+  std::array<char, 512> answer;
+  const ssize_t count = recv(client.get(), answer.data(), answer.size(), 0);
+  ASSERT_GT(count, 0);
+  EXPECT_THAT(std::string(answer.data(), static_cast<std::size_t>(count)),
+              StartsWith("HTTP/1.1 200 OK\r\n"));
 }
 
 TEST(MetricsServer, APortThatIsTakenIsNamed) {
