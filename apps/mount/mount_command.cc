@@ -52,6 +52,7 @@ bool Report(int fd, int code, const std::string& text) {
 }
 
 [[noreturn]] void ServeBehind(const MountSpec& spec, UniqueFd report) {
+  CloseInherited();
   const LogPlace log = MakeLogMovable();
   bool ready = false;
   ServePlan plan;

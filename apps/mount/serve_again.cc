@@ -5,8 +5,12 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/numbers.h"
 #include "apps/common/cli.h"
 #include "apps/mount/mount_run.h"
 #include "spdlog/sinks/syslog_sink.h"
@@ -51,6 +55,18 @@ void LeaveTheTerminal(const LogPlace& log) {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), fd);
   // Nothing to be done about a root directory that cannot be entered.
   (void)!chdir("/");
+}
+
+void CloseInherited() {
+  std::vector<int> inherited;
+  std::error_code no_proc;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", no_proc)) {
+    int fd = -1;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &fd)) continue;
+    const int flags = fcntl(fd, F_GETFD);
+    if (fd > STDERR_FILENO && flags >= 0 && (flags & FD_CLOEXEC) == 0) inherited.push_back(fd);
+  }
+  for (const int fd : inherited) close(fd);
 }
 
 std::function<void(UniqueFd keeper, const KeeperPlan& plan)> ServingAgain(

@@ -23,6 +23,11 @@ LogPlace MakeLogMovable();
 // it has to say goes to the system's log.
 void LeaveTheTerminal(const LogPlace& log);
 
+// Nor any other descriptor that it was started with: a lock, say, would be held as long as the
+// mount is there. What the process opened itself closes when it executes another program, by which
+// the two are told apart.
+void CloseInherited();
+
 // KeeperPlan::restart of a mount in the background. Relative paths begin at `directory`. The spec
 // outlives it.
 std::function<void(UniqueFd keeper, const KeeperPlan& plan)> ServingAgain(

@@ -117,6 +117,8 @@ int Engine::Start(std::string* error) {
     return result;
   }
   pthread_detach(thread_);
+  // A peer that is greeted by a thread of the program would take this process for a dead one.
+  thread_lives_.wait();
   started_ = true;
   NEX_DEBUG(1, "listening on %s port %u (slot %u)", GidText(config_.addresses[0].gid).c_str(),
             config_.base_port + slot_, slot_);
@@ -150,6 +152,7 @@ void* Engine::ThreadMain(void* self) {
 
 void Engine::Run() {
   if (neighbours_->usable()) neighbours_->own()->LiveHere();
+  thread_lives_.count_down();
   std::uint64_t seen_polls = polls_.load(), seen_waits = waits_.load();
   Instant watch_until;
   for (;;) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <latch>
 #include <map>
 #include <mutex>
 #include <set>
@@ -164,6 +165,7 @@ class Engine {
   Instant report_lost_at_;
   MulticastGroups groups_;
   pthread_t thread_{};
+  std::latch thread_lives_{1};  // others of this host may look at it
 
   mutable std::mutex qps_mutex_;  // guards the next two
   std::array<std::atomic<Qp*>, kIndices> qps_{};

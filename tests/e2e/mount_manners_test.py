@@ -48,6 +48,19 @@ class Umount(MountTest):
         self.refused(1, r"(sleep \(pid \d+\) works in it, ){7}sleep .* works in it and 3 more; ",
                      "umount", self.dir)
 
+    def test_a_lock_of_who_started_it_does_not_stay_with_the_mount(self):
+        lock = self.path("lock")
+        script = 'exec 9>"$0"; flock --nonblock 9 || exit 9; exec "$@"'
+        self.check("mount", "mem:?size=1M", self.dir, prefix=["sh", "-c", script, lock])
+        self.run_tool("flock", "--nonblock", lock, "true")
+        for pid in self.processes():
+            fds = f"/proc/{pid}/fd"
+            self.assertNotIn(lock, [os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds)])
+        before = self.daemon()
+        os.kill(before, signal.SIGKILL)
+        self.daemon(other_than=[before])
+        self.run_tool("flock", "--nonblock", lock, "true")
+
     def test_another_mount_namespace_keeps_what_it_has(self):
         daemon = self.mount("mem:?size=1M")
         other = self.namespace()
