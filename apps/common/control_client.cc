@@ -126,7 +126,7 @@ absl::StatusOr<Json> ParseAnswer(const std::string& line) {
   Json json = Json::parse(line, nullptr, false);
   if (!json.is_object()) return absl::InternalError("the answer is no JSON");
   if (const auto error = json.find("error"); error != json.end()) {
-    return absl::InternalError(error->is_string() ? error->get<std::string>() : error->dump());
+    return absl::InternalError(error->is_string() ? error->get<std::string>() : JsonText(*error));
   }
   return json;
 }

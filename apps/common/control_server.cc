@@ -53,7 +53,7 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
 std::string ErrorLine(const std::string& message) {
   Json json;
   json["error"] = message;
-  return json.dump() + "\n";
+  return JsonText(json) + "\n";
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ std::string ControlServer::Answer(const std::string& request) const {
   }
   const absl::StatusOr<Json> answer = command->second(argument);
   if (!answer.ok()) return ErrorLine(std::string(answer.status().message()));
-  return answer->dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return JsonText(*answer) + "\n";
 }
 
 }  // namespace oxmem::apps

@@ -39,6 +39,10 @@ Json PartJson(const Part& part) {
 
 }  // namespace
 
+std::string JsonText(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 Json LatencyJson(const Histogram& histogram) {
   Json json;
   json["count"] = histogram.count();

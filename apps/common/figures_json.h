@@ -1,6 +1,8 @@
 #ifndef APPS_COMMON_FIGURES_JSON_H_
 #define APPS_COMMON_FIGURES_JSON_H_
 
+#include <string>
+
 #include "apps/common/figures.h"
 #include "nlohmann/json.hpp"
 #include "transport/base/histogram.h"
@@ -9,6 +11,9 @@ namespace oxmem::apps {
 
 // Keeps keys in the order they were put in, so that people can read it too.
 using Json = nlohmann::ordered_json;
+
+// Names of files and directories may be any bytes; what is not UTF-8 in them becomes U+FFFD.
+std::string JsonText(const Json& json, int indent = -1);
 
 // Of the document that a control socket answers `stats` with; grows when a field changes its
 // meaning or goes away.

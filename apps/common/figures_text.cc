@@ -62,9 +62,7 @@ std::string PartText(const Json& part) {
 std::string MemberText(const Json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end()) return "";
-  return Printable(found->is_string()
-                       ? found->get<std::string>()
-                       : found->dump(-1, ' ', false, Json::error_handler_t::replace));
+  return Printable(found->is_string() ? found->get<std::string>() : JsonText(*found));
 }
 
 std::string FiguresText(const Json& process) {

@@ -95,7 +95,7 @@ absl::Status StatsFile::Check() const {
 }
 
 absl::Status StatsFile::Write(const ProcessFigures& process, const std::string& kind) {
-  return WriteFileAtomically(path_, Next(process, kind).dump(2) + "\n");
+  return WriteFileAtomically(path_, JsonText(Next(process, kind), 2) + "\n");
 }
 
 }  // namespace oxmem::apps

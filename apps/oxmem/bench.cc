@@ -54,7 +54,7 @@ void PrintJson(const BenchOptions& options, const BenchRun& run, const BenchResu
   json["interrupted"] = result.interrupted;
   if (result.failure) json["first_failure"] = result.failure->what;
   json["channels"] = FiguresJson(run.Figures())["parts"];
-  absl::PrintF("%s\n", json.dump(2));
+  absl::PrintF("%s\n", JsonText(json, 2));
 }
 
 int RunBench(const BenchOptions& options) {

@@ -156,7 +156,7 @@ void PrintJson(const InfoOptions& options, const OpenedSource& opened, const Fou
   const absl::Status& health = found.health;
   json["healthy"] = health.ok();
   json["health"] = health.ok() ? "ok" : std::string(health.message());
-  absl::PrintF("%s\n", json.dump(2));
+  absl::PrintF("%s\n", JsonText(json, 2));
 }
 
 int RunInfo(const InfoOptions& options) {

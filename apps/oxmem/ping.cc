@@ -177,7 +177,7 @@ void Pinger::PrintJson() const {
   json["seconds"] = total_.seconds();
   json["latency"] = LatencyJson(latency_);
   if (!last_failure_.empty()) json["last_failure"] = last_failure_;
-  absl::PrintF("%s\n", json.dump(2));
+  absl::PrintF("%s\n", JsonText(json, 2));
 }
 
 int Pinger::Report() const {

@@ -39,7 +39,7 @@ int RunStats(const StatsOptions& options) {
     }
   }
   if (options.json) {
-    absl::PrintF("%s\n", Json(processes).dump(2, ' ', false, Json::error_handler_t::replace));
+    absl::PrintF("%s\n", JsonText(processes, 2));
   } else {
     for (const Json& process : processes) absl::PrintF("%s", FiguresText(process));
   }

@@ -58,7 +58,7 @@ struct TopReport {
 std::string TextOf(const Json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end()) return "";
-  return found->is_string() ? found->get<std::string>() : found->dump();
+  return found->is_string() ? found->get<std::string>() : JsonText(*found);
 }
 
 // \040 and the like, as /proc writes blanks.
@@ -165,7 +165,7 @@ void Top::PrintReport(const TopReport& report, bool first) const {
     json["rows"] = Json::array();
     for (const TopRow& row : report.rows) json["rows"].push_back(TopJson(row));
     json["notes"] = report.notes;
-    absl::PrintF("%s\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+    absl::PrintF("%s\n", JsonText(json));
   } else {
     if (!first) absl::PrintF("\n");
     absl::PrintF("%s\n", TopHeading(kTopColumns));

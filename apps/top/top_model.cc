@@ -23,7 +23,7 @@ const Json* Member(const Json& json, const char* key) {
 std::string TextOf(const Json& json, const char* key) {
   const Json* value = Member(json, key);
   if (value == nullptr) return "";
-  return Printable(value->is_string() ? value->get<std::string>() : value->dump());
+  return Printable(value->is_string() ? value->get<std::string>() : JsonText(*value));
 }
 
 uint64_t CountOf(const Json& json, const char* key) {

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -124,6 +125,26 @@ class MountStatistics(MountTest):
         self.assertEqual(last["read"]["count"],
                          part(last["oxmem"], "file", self.data)["counters"]["reads"])
         self.assertEqual(sorted(os.listdir(self.directory)), ["mnt", "run", "stats.json"])
+
+    def test_names_that_are_no_text(self):
+        name = os.fsdecode(b"caf\xe9")
+        place = os.path.join(self.dir, name)
+        os.mkdir(place)
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", place], capture_output=True))
+        path = self.path("stats.json")
+        daemon = self.start("mount", "-f", "mem:?size=1M", place, "-o",
+                            f"stats={path},stats_interval=20ms,name={name}")
+        daemon.wait_for(r"(?m)^" + self.dir + "/")
+        with open(path, encoding="utf-8") as file:
+            written = json.load(file)
+        self.assertEqual(written["oxmem"]["name"], f"{self.dir}/caf\ufffd")
+        self.assertEqual(self.statistics()[0]["parts"][1]["name"], f"{self.dir}/caf\ufffd/caf\ufffd")
+        self.assertIn("caf", self.check("stats").out)
+        self.assertIn("caf\ufffd", self.check("top", "--json", "--count", "1").out)
+        with open(os.path.join(place, name), "r+b", buffering=0) as file:
+            file.write(b"here")
+        self.check("umount", place)
+        self.assertEqual(daemon.wait(), 0)
 
     def test_a_relative_path_is_the_mounting_users(self):
         mounted = self.run_oxmem("mount", "mem:?size=1M", self.dir, "-o",

@@ -54,6 +54,15 @@ TEST(StatsFile, APeriodCountsWhatCameSinceTheLast) {
   EXPECT_EQ(json["write"]["count_per_period"], 0);
 }
 
+TEST(StatsFile, NamesOfAnyBytesBecomeText) {
+  const TemporaryDirectory directory;
+  StatsFile file(directory.path() + "/stats.json", 0.1);
+  ProcessFigures process = WithReads(0, 0);
+  process.name = "/mnt/caf\xe9";
+  ASSERT_TRUE(file.Write(process, "node").ok());
+  EXPECT_EQ(Json::parse(Contents(file.path()))["oxmem"]["name"], "/mnt/caf\uFFFD");
+}
+
 TEST(StatsFile, AReaderNeverSeesAPartOfIt) {
   const TemporaryDirectory directory;
   StatsFile file(directory.path() + "/stats.json", 0.1);
