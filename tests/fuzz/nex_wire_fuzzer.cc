@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rdma/nex/cm/dialogue.h"
+#include "rdma/nex/cm/lookup.h"
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/datagram.h"
 #include "rdma/nex/handshake.h"
@@ -193,6 +194,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RoundTrip<kGreetingBytes>(bytes, DecodeGreeting, EncodeGreeting);
   RoundTrip<kDatagramHeaderBytes>(bytes, DecodeDatagram, EncodeDatagram);
   RoundTrip<kCmMessageBytes>(bytes, DecodeCm, EncodeCm);
+  RoundTrip<kCmLookupBytes>(bytes, DecodeLookup, EncodeLookup);
+  if (bytes.size() != kCmLookupBytes && DecodeLookup(bytes)) std::abort();
   Stream(bytes, true);
   Stream(bytes, false);
   Packet(bytes);

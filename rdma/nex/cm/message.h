@@ -11,6 +11,7 @@ namespace oxmem::nex {
 
 // What two connection managers say to each other, over one TCP connection for each identifier
 // (docs/nex-wire.md). All messages have the same size.
+inline constexpr std::uint16_t kCmVersion = 3;  // of lookups
 inline constexpr std::size_t kCmMessageBytes = 320;
 inline constexpr std::size_t kCmPrivateBytes = 256;
 
