@@ -247,29 +247,23 @@ int CmManager::Connect(const rdma_ucm_connect& command) {
       MaxPrivateBytes(CmMessageType::kRequest, id->dialogue.service())) {
     return EINVAL;
   }
-  // One of the addresses that it is bound to, if there are several, is that of the route.
-  const bool several = id->sockets.size() > 1;
-  if (several) CloseSockets(*id);
-  if (id->sockets.empty()) {
-    std::uint16_t port = several ? ntohs(id->source.sin6_port) : std::uint16_t{0};
-    if (const int error = BindSocket(*id, GidOf(id->source), &port); error != 0) return error;
-    SetPort(&id->source, port);
+  if (const int error = BindForRoute(*id); error != 0) return error;
+  if (id->has_places()) {
+    UniqueFd fd;
+    std::uint16_t port = 0;
+    const int error = MakeSocket(SOCK_STREAM, true, GidOf(id->source), &port, &fd);
+    if (error != 0) return error;
+    id->sockets.push_back(std::move(fd));
   }
   id->own = command.conn_param;
   id->dialogue.Connect();
-  return StartConnect(*id);
-}
-
-int CmManager::StartConnect(Id& id) {
-  const sockaddr_in6 to = AddressOf(GidOf(id.destination), ntohs(id.destination.sin6_port));
-  const int fd = id.sockets[0].get();
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) {
-    const int error = errno;
-    id.dialogue.OnEnd();
-    Push(id, kCmUnreachable, -error, nullptr);
-    return 0;
+  id->asking.Start(Now());
+  if (id->has_places()) {
+    Ask(*id, true);
+  } else {
+    ConnectTo(*id, ntohs(id->destination.sin6_port));
   }
-  Watch(id, fd, EPOLLOUT);
+  WakeAt(id->asking.deadline());
   return 0;
 }
 
@@ -277,18 +271,22 @@ int CmManager::Listen(const rdma_ucm_listen& command) {
   Id* id = Find(command.id);
   if (id == nullptr) return ENOENT;
   if (id->state() != State::kIdle) return EINVAL;
-  if (id->sockets.empty()) {
+  if (id->sockets.empty() && id->places.empty()) {
     std::uint16_t port = ntohs(id->source.sin6_port);
     if (id->source.sin6_family == 0) id->source.sin6_family = AF_INET;
-    if (const int error = BindSockets(*id, id->source, &port); error != 0) return error;
+    if (const int error = BindNumbers(*id, id->source, &port); error != 0) return error;
     SetPort(&id->source, port);
   }
   // As the kernel has it, more than this means this.
   constexpr int kMaxBacklog = 1024;
   const int backlog =
       command.backlog > 0 && command.backlog < kMaxBacklog ? command.backlog : kMaxBacklog;
-  for (const UniqueFd& fd : id->sockets) {
-    if (listen(fd.get(), backlog) != 0) return errno;
+  if (id->has_places()) {
+    if (const int error = ListenAtPlaces(*id, backlog); error != 0) return error;
+  } else {
+    for (const UniqueFd& fd : id->sockets) {
+      if (listen(fd.get(), backlog) != 0) return errno;
+    }
   }
   id->backlog = static_cast<std::size_t>(backlog);
   id->dialogue.Listen();
@@ -423,7 +421,18 @@ int CmManager::SetOption(const rdma_ucm_set_option& command) {
                 sizeof own_family_only);
     id->own_family_only = own_family_only != 0;
     // To be bound again when it listens.
-    if (id->source.sin6_family == AF_INET6 && IsAny(GidOf(id->source))) id->sockets.clear();
+    if (id->source.sin6_family == AF_INET6 && IsAny(GidOf(id->source))) CloseSockets(*id);
+    return 0;
+  }
+  if (command.level == RDMA_OPTION_ID && command.optname == RDMA_OPTION_ID_REUSEADDR) {
+    int shares;
+    if (command.optlen != sizeof shares) return EINVAL;
+    std::memcpy(&shares, reinterpret_cast<const void*>(command.optval), sizeof shares);
+    // As the kernel has it: later it can be allowed, and not taken back.
+    const bool unbound = id->state() == State::kIdle && id->source.sin6_family == 0;
+    if (!unbound && (shares == 0 || id->state() == State::kListening)) return EINVAL;
+    id->shares_number = shares != 0;
+    for (const Place& place : id->places) AllowReuse(place.fd.get(), id->shares_number);
     return 0;
   }
   if (command.level == RDMA_OPTION_ID && command.optname < RDMA_OPTION_ID_ACK_TIMEOUT) return 0;

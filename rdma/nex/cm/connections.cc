@@ -21,10 +21,6 @@ constexpr int kNoService = 1;
 constexpr int kServiceRejected = 2;
 // 4.096 us times 2^19: what the kernel makes of the lifetime of a packet that it has for RoCE.
 constexpr Duration kTimewait = Duration::Milliseconds(2147);
-// A request takes a moment on a fabric, and programs count on it: a listener that is just being
-// made again still gets it.
-constexpr int kRefusals = 10;
-constexpr Duration kRefusalPause = Duration::Milliseconds(30);
 // Connections that have not made their request: so many at once, each so long. When there are more,
 // one that had time enough makes room.
 constexpr std::size_t kMaxSilent = 128;
@@ -78,40 +74,40 @@ int CmManager::RunTimers() {
   Instant next = arrivals_.empty() ? Instant::Never() : arrivals_.front().when + kRequestTime;
   std::vector<std::uint32_t> late;
   for (auto& [handle, id] : ids_) {
-    if (id->retry_at <= now) Retry(*id);
+    if (id->asking.deadline() <= now) OnAskingDeadline(*id, now);
+    if (id->answers_at <= now) {
+      id->answers_at = Instant::Never();
+      for (const Place& place : id->places) Watch(*id, place.fd.get(), EPOLLIN);
+    }
     if (id->resume_at <= now) Resume(*id);
     if (id->timewait_ends <= now) {
       id->timewait_ends = Instant::Never();
       Push(*id, kCmTimewaitExit, 0, nullptr);
     }
     if (id->dialogue.deadline() <= now) late.push_back(handle);
-    next =
-        std::min({next, id->retry_at, id->resume_at, id->timewait_ends, id->dialogue.deadline()});
+    next = std::min({next, id->asking.deadline(), id->answers_at, id->resume_at, id->timewait_ends,
+                     id->dialogue.deadline()});
   }
   for (const std::uint32_t handle : late) {
     Id& id = *Find(handle);
     Tell(id, id.dialogue.OnDeadline(now), nullptr);
   }
+  wakes_at_ = next;
   return PollTimeoutMs(now, next);
 }
 
-void CmManager::Retry(Id& id) {
-  id.retry_at = Instant::Never();
-  std::uint16_t port = ntohs(id.source.sin6_port);
-  const int error = BindSocket(id, GidOf(id.source), &port);
-  if (error != 0) {
-    OnConnectFailed(id, error);
-  } else {
-    StartConnect(id);
-  }
+void CmManager::WakeAt(Instant when) {
+  if (when >= wakes_at_) return;
+  wakes_at_ = when;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
 }
 
 // The program is told once more when nothing of the connection can be under way any longer.
 void CmManager::OnDisconnected(Id& id) {
   Push(id, kCmDisconnected, 0, nullptr);
   id.timewait_ends = Now() + kTimewait;
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+  WakeAt(id.timewait_ends);
 }
 
 bool CmManager::DropSilent(Instant now, bool crowded) {
@@ -154,14 +150,27 @@ void CmManager::Resume(Id& listener) {
   for (const UniqueFd& fd : listener.sockets) Watch(listener, fd.get(), EPOLLIN);
 }
 
+void CmManager::Forget(int fd) const { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+
 void CmManager::CloseSockets(Id& id) {
-  for (const UniqueFd& fd : id.sockets) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
+  for (const UniqueFd& fd : id.sockets) Forget(fd.get());
+  for (const Place& place : id.places) Forget(place.fd.get());
   id.sockets.clear();
+  id.places.clear();
 }
 
 void CmManager::OnReady(std::uint32_t handle, int fd) {
   Id* id = Find(handle);
-  if (id == nullptr || id->sockets.empty()) return;
+  if (id == nullptr) return;
+  if (const Place* place = PlaceOf(*id, fd); place != nullptr) {
+    if (id->state() == State::kConnecting) {
+      HearAnswers(*id, *place);
+    } else {
+      AnswerQuestions(*id, *place);
+    }
+    return;
+  }
+  if (id->sockets.empty()) return;
   if (id->state() == State::kListening) {
     OnAccept(*id, fd);
     return;
@@ -182,7 +191,7 @@ void CmManager::OnReady(std::uint32_t handle, int fd) {
   if (id->have < kCmMessageBytes) return;
   id->have = 0;
   const auto message = DecodeCm(std::span<const std::byte, kCmMessageBytes>(id->bytes));
-  if (message) {
+  if (message && Admits(*id, *message)) {
     Tell(*id, id->dialogue.OnMessage(*message, id->ends, Now()), &*message);
   } else {
     Tell(*id, id->dialogue.OnEnd(), nullptr);
@@ -209,18 +218,22 @@ void CmManager::OnAccept(Id& listener, int listening) {
     auto id = std::make_unique<Id>();
     id->handle = NewHandle();
     id->file = listener.file;
+    id->space = listener.space;
     id->dialogue.SetAccepting(listener.dialogue.service());
     id->listener = listener.handle;
     id->taken = false;
     const int number = fd.get();
     id->sockets.push_back(std::move(fd));
     FindEnds(*id);
+    // The peer's number comes with its request.
+    if (id->has_places()) id->ends.own_port = ntohs(listener.source.sin6_port);
     Watch(*id, number, EPOLLIN);
     arrivals_.push_back({now, id->handle});
     ids_[id->handle] = std::move(id);
   }
 }
 
+// The ports are those of the TCP connection where they are the numbers of the identifiers, too.
 void CmManager::FindEnds(Id& id) {
   sockaddr_in6 own{}, peer{};
   socklen_t size = sizeof own;
@@ -228,6 +241,27 @@ void CmManager::FindEnds(Id& id) {
   size = sizeof peer;
   getpeername(id.sockets[0].get(), reinterpret_cast<sockaddr*>(&peer), &size);
   id.ends = {GidOf(own), GidOf(peer), ntohs(own.sin6_port), ntohs(peer.sin6_port)};
+}
+
+bool CmManager::Admits(Id& id, const CmMessage& message) const {
+  if (!id.dialogue.accepting() || id.state() != State::kIdle) return true;
+  if (!id.has_places()) return message.ticket == 0;
+  const std::uint64_t ticket =
+      tickets_.For(id.ends.peer, message.source_port, id.ends.own, id.ends.own_port);
+  if (message.ticket != ticket) return false;
+  id.ends.peer_port = message.source_port;
+  return true;
+}
+
+void CmManager::ConnectTo(Id& id, std::uint16_t port) {
+  id.asking.OnAnswered();
+  const sockaddr_in6 to = AddressOf(GidOf(id.destination), port);
+  const int fd = id.sockets[0].get();
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) {
+    OnConnectFailed(id, errno);
+  } else {
+    Watch(id, fd, EPOLLOUT);
+  }
 }
 
 void CmManager::FinishConnect(Id& id) {
@@ -242,20 +276,30 @@ void CmManager::FinishConnect(Id& id) {
     OnConnectFailed(id, error);
     return;
   }
+  if (id.has_places()) {
+    id.ends.own_port = ntohs(id.source.sin6_port);
+    id.ends.peer_port = ntohs(id.destination.sin6_port);
+  }
   id.dialogue.OnConnected(Now());
   Watch(id, id.sockets[0].get(), EPOLLIN);
   Send(id, CmMessageType::kRequest, &id.own);
 }
 
 void CmManager::OnConnectFailed(Id& id, int error) {
-  CloseSockets(id);
-  const bool refused = error == ECONNREFUSED;
-  if (refused && ++id.refusals <= kRefusals) {
-    id.retry_at = Now() + kRefusalPause;
+  if (error != ECONNREFUSED) {
+    GiveUp(id, error);
     return;
   }
+  for (const UniqueFd& fd : id.sockets) Forget(fd.get());
+  id.sockets.clear();
+  OnRefused(id);
+}
+
+void CmManager::GiveUp(Id& id, int error) {
+  CloseSockets(id);
+  id.asking.Stop();
   id.dialogue.OnEnd();
-  if (!refused) {
+  if (error != ECONNREFUSED) {
     Push(id, kCmUnreachable, -error, nullptr);
   } else if (id.datagram()) {
     Push(id, kCmUnreachable, kNoService, nullptr);

@@ -20,6 +20,8 @@ std::atomic<CmManager*> current{nullptr};
 
 }  // namespace
 
+CmManager::CmManager() : tickets_(Engine::Random(), Engine::Random()) {}
+
 CmManager* CmManager::Get() {
   CmManager* manager = current.load(std::memory_order_acquire);
   if (manager != nullptr) return manager;
@@ -36,7 +38,10 @@ bool CmManager::Exists() { return current.load(std::memory_order_acquire) != nul
 void CmManager::AbandonInChild() {
   CmManager* manager = current.exchange(nullptr);
   if (manager == nullptr) return;
-  for (auto& [handle, id] : manager->ids_) id->sockets.clear();
+  for (auto& [handle, id] : manager->ids_) {
+    id->sockets.clear();
+    id->places.clear();
+  }
   for (auto& [fd, file] : manager->files_) file->kernel.Close();
   manager->epoll_.Reset();
   manager->wake_.Reset();
@@ -241,6 +246,7 @@ void CmManager::Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* para
   message.destination = id.ends.peer;
   message.source_port = id.ends.own_port;
   message.destination_port = id.ends.peer_port;
+  if (type == CmMessageType::kRequest) message.ticket = id.ticket;
   if (parameters != nullptr) {
     message.qpn = parameters->qp_num & 0xffffff;
     message.queue_key = parameters->qkey;

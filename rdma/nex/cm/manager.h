@@ -14,8 +14,10 @@
 #include <mutex>
 #include <vector>
 
+#include "rdma/nex/cm/asking.h"
 #include "rdma/nex/cm/dialogue.h"
 #include "rdma/nex/cm/kernel_manager.h"
+#include "rdma/nex/cm/lookup.h"
 #include "rdma/nex/cm/message.h"
 #include "rdma/nex/config.h"
 #include "rdma/nex/event_queue.h"
@@ -41,9 +43,14 @@ enum CmEventType : std::uint32_t {
 inline constexpr std::uint32_t kCmQueueKey = 0x01234567;  // RDMA_UDP_QKEY
 
 // The kernel's connection manager as librdmacm sees it: files opened at /dev/infiniband/rdma_cm,
-// commands written to them (rdma_user_cm.h), events read back. Identifiers of the TCP port space
-// use TCP ports of the host: a listening identifier is a listening socket, a connection one TCP
-// connection that carries the messages and whose end is the end of the connection.
+// commands written to them (rdma_user_cm.h), events read back. A connection is one TCP connection,
+// which carries the messages and whose end is the end of the connection.
+//
+// Programs use one number with TCP and with the connection manager at the same time, so the number
+// of an identifier is a UDP port. A listening identifier takes its connections at a TCP port that
+// the system chooses, and tells those who ask its number by UDP (lookup.h). In the UDP port space
+// it is the other way round: there programs have the UDP port for themselves, and the number is the
+// TCP port of the listener.
 //
 // Where the kernel has a connection manager as well, for other devices, each file has one of the
 // kernel behind it, and each identifier is made there too and has the same number. With the first
@@ -79,6 +86,12 @@ class CmManager {
     std::uint64_t uid = 0;
     std::uint32_t reported = 0;
   };
+  // The number of an identifier at one address, which is a UDP port.
+  struct Place {
+    UniqueFd fd;
+    Gid gid{};
+    std::uint16_t listens_at = 0;  // the TCP port; 0: it does not listen
+  };
   struct Id {
     std::uint32_t handle = 0;
     std::uint64_t uid = 0;
@@ -87,6 +100,9 @@ class CmManager {
     CmDialogue dialogue;
     bool datagram() const { return dialogue.datagram(); }
     State state() const { return dialogue.state(); }
+    // Whether its number is a UDP port, and a TCP port otherwise.
+    bool has_places() const { return space != RDMA_PS_UDP && space != RDMA_PS_IPOIB; }
+    std::vector<Place> places;
     std::vector<UniqueFd> sockets;         // listening: one for each address; otherwise at most one
     std::uint32_t listener = 0;            // the identifier that a request arrived at
     bool taken = true;                     // the program knows of it
@@ -97,8 +113,9 @@ class CmManager {
     CmEnds ends;
     sockaddr_in6 source{};
     sockaddr_in6 destination{};
-    bool awaits_route = false;  // there is no path before the program has asked for it
-    bool own_family_only = false;  // RDMA_OPTION_ID_AFONLY
+    bool awaits_route = false;      // there is no path before the program has asked for it
+    bool own_family_only = false;   // RDMA_OPTION_ID_AFONLY
+    bool shares_number = false;     // RDMA_OPTION_ID_REUSEADDR
     rdma_ucm_bind_ip bound{};       // what the program bound it to, if addr has a family
     std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};
@@ -107,12 +124,14 @@ class CmManager {
     std::array<std::byte, kCmMessageBytes> bytes;
     std::size_t have = 0;
     std::vector<Group> groups;
-    int refusals = 0;
-    Instant retry_at = Instant::Never();
+    CmAsking asking;
+    std::uint64_t nonce = 0;                   // of its questions
+    std::uint64_t ticket = 0;                  // of the answer
+    Instant answers_at = Instant::Never();     // those who ask wait until then
     Instant timewait_ends = Instant::Never();  // of a connection that is over
   };
 
-  CmManager() = default;
+  CmManager();
   int Start();
   static void* ThreadMain(void* self);
   void Run();
@@ -122,12 +141,15 @@ class CmManager {
   // Tells the program, and closes what is over; `id` may be gone afterwards.
   void Tell(Id& id, CmNews news, const CmMessage* message);
   void Withdraw(Id& id);  // a request that the program has not taken: it and its event go
-  int StartConnect(Id& id);
+  // Whether a message may come from there; the number of who makes a request is known from then on.
+  bool Admits(Id& id, const CmMessage& message) const;
+  void ConnectTo(Id& id, std::uint16_t port);  // a TCP port
   void FinishConnect(Id& id);
   void OnConnectFailed(Id& id, int error);
+  void GiveUp(Id& id, int error);
   void FindEnds(Id& id);
   int RunTimers();  // milliseconds until the next one, or -1
-  void Retry(Id& id);
+  void WakeAt(Instant when);
   void OnDisconnected(Id& id);
   void Pause(Id& listener, Instant until);
   void Resume(Id& listener);
@@ -136,8 +158,19 @@ class CmManager {
   bool DropSilent(Instant now, bool crowded);
   void Watch(const Id& id, int fd, std::uint32_t events);
   void Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* parameters);
+  void Forget(int fd) const;  // no longer watched
   void CloseSockets(Id& id);
   std::uint32_t NewHandle();
+
+  // finding.cc
+  static Place* PlaceOf(Id& id, int fd);
+  void AnswerQuestions(Id& id, const Place& place);
+  void Ask(Id& id, bool first);
+  void HearAnswers(Id& id, const Place& place);
+  void OnUnheard(Id& id, int error);
+  void OnAskingDeadline(Id& id, Instant now);
+  void OnRefused(Id& id);
+  void ShareRefusal(const Id& refused);  // with those who ask the same
 
   Event MakeEvent(const Id& id, std::uint32_t type, int status) const;
   void Push(Id& id, std::uint32_t type, int status, const rdma_ucm_conn_param* parameters);
@@ -179,8 +212,14 @@ class CmManager {
   int GetEvent(const std::shared_ptr<File>& file, const rdma_ucm_get_event& command,
                std::size_t out_size);
   void Take(const Event& event);  // the program has it
-  int BindSocket(Id& id, const Gid& gid, std::uint16_t* port);
-  int BindSockets(Id& id, const sockaddr_in6& address, std::uint16_t* port);
+  // binding.cc: a socket of nex0's address, bound to the port or to one that the system chooses.
+  static void AllowReuse(int fd, bool allowed);
+  static int MakeSocket(int type, bool reuse, const Gid& gid, std::uint16_t* port, UniqueFd* made);
+  int BindNumber(Id& id, const Gid& gid, std::uint16_t* number);
+  int BindNumbers(Id& id, const sockaddr_in6& address, std::uint16_t* number);
+  int BindForRoute(Id& id);
+  int ClaimPlace(Id& id, Place& place);
+  int ListenAtPlaces(Id& id, int backlog);
 
   mutable std::mutex mutex_;
   std::map<int, std::shared_ptr<File>> files_;
@@ -199,6 +238,8 @@ class CmManager {
   static constexpr std::uint32_t kKernelMarker = 0;  // as account of an event; no handle
   std::uint32_t next_handle_ = kOwnHandles;
   std::uint32_t next_group_ = kGroupHandles;
+  const CmTickets tickets_;
+  Instant wakes_at_ = Instant::Never();  // the thread, by itself
   UniqueFd epoll_;
   UniqueFd wake_;  // for the thread to look at the timers
   // So that write(2) on any other descriptor costs one load.

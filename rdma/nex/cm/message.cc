@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "rdma/nex/wire.h"
 #include "transport/base/byte_order.h"
 
 namespace oxmem::nex {
@@ -29,7 +28,7 @@ std::size_t MaxPrivateBytes(CmMessageType type, CmService service) {
 void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out) {
   ByteWriter writer(out);
   writer.WriteBigEndian(kCmMagic);
-  writer.WriteBigEndian(kWireVersion);
+  writer.WriteBigEndian(kCmVersion);
   writer.WriteBigEndian(static_cast<std::uint8_t>(message.type));
   writer.WriteBigEndian(static_cast<std::uint8_t>(message.service));
   writer.WriteBigEndian(message.qpn);
@@ -47,6 +46,7 @@ void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> ou
   writer.WriteBigEndian(message.source_port);
   writer.WriteBigEndian(message.destination_port);
   writer.WriteBigEndian(std::uint32_t{0});
+  writer.WriteBigEndian(message.ticket);
   writer.WriteBytes(std::as_bytes(std::span(message.private_data)));
 }
 
@@ -55,7 +55,7 @@ std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in
   const auto u8 = [&reader] { return *reader.ReadBigEndian<std::uint8_t>(); };
   const auto u16 = [&reader] { return *reader.ReadBigEndian<std::uint16_t>(); };
   const auto u32 = [&reader] { return *reader.ReadBigEndian<std::uint32_t>(); };
-  if (u32() != kCmMagic || u16() != kWireVersion) return std::nullopt;
+  if (u32() != kCmMagic || u16() != kCmVersion) return std::nullopt;
   CmMessage message;
   const std::uint8_t type = u8();
   const std::uint8_t service = u8();
@@ -82,6 +82,8 @@ std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in
   message.source_port = u16();
   message.destination_port = u16();
   if (u32() != 0) return std::nullopt;
+  message.ticket = *reader.ReadBigEndian<std::uint64_t>();
+  if (message.ticket != 0 && message.type != CmMessageType::kRequest) return std::nullopt;
   std::memcpy(message.private_data.data(), reader.ReadBytes(kCmPrivateBytes)->data(),
               kCmPrivateBytes);
   return message;

@@ -11,8 +11,8 @@ namespace oxmem::nex {
 
 // What two connection managers say to each other, over one TCP connection for each identifier
 // (docs/nex-wire.md). All messages have the same size.
-inline constexpr std::uint16_t kCmVersion = 3;  // of lookups
-inline constexpr std::size_t kCmMessageBytes = 320;
+inline constexpr std::uint16_t kCmVersion = 3;
+inline constexpr std::size_t kCmMessageBytes = 328;
 inline constexpr std::size_t kCmPrivateBytes = 256;
 
 enum class CmMessageType : std::uint8_t {
@@ -42,6 +42,7 @@ struct CmMessage {
   std::array<std::uint8_t, 16> destination{};
   std::uint16_t source_port = 0;
   std::uint16_t destination_port = 0;
+  std::uint64_t ticket = 0;  // of a request (lookup.h)
   std::array<std::uint8_t, kCmPrivateBytes> private_data{};
 
   friend bool operator==(const CmMessage&, const CmMessage&) = default;

@@ -71,13 +71,32 @@ def udpong(pair, address):
 
 
 def cmtime(pair, count):
-    """The server of rdma-core 44 ends with a signal only."""
-    usage = subprocess.run(["cmtime", "-?"], capture_output=True, text=True) if shutil.which("cmtime") else None
-    if usage is not None and "socket baseline" in usage.stdout + usage.stderr:
-        print("skipped: this cmtime listens on one number with the connection manager and with TCP (docs/nex.md)")
-        sys.exit(77)
+    """The server of rdma-core 44 ends with a signal only. That of rdma-core 56 listens on its number with the
+    connection manager and then with TCP, where the client waits for it."""
     common = ["cmtime", "-p", "{port}", "-c", count]
-    endless(pair, common + ["-b", "127.0.0.1"], common + ["-s", "127.0.0.1"])
+    endless(pair, common + ["-b", "127.0.0.1"], common + ["-s", "127.0.0.1"], "udp")
+
+
+def shared_number(pair):
+    """One program listens on a number with TCP and another with the connection manager, whoever comes first."""
+    for first in "tcp", "manager":
+        with socket.socket() as plain:
+            if first == "tcp":
+                plain.bind(("127.0.0.1", pair.port))
+                plain.listen()
+            common = ["rping", "-a", "127.0.0.1", "-p", str(pair.port), "-C", "5"]
+            server = pair.start([*common, "-s"])
+            assert pair.wait_for_listener(server, pair.port, "udp"), "the server does not listen"
+            if first == "manager":
+                plain.bind(("127.0.0.1", pair.port))
+                plain.listen()
+            client = pair.start([*common, "-c"])
+            for process in client, server:
+                text = process.communicate(timeout=TIMEOUT_S)[0]
+                assert process.returncode == 0 or nex_e2e.rping_ended_well(process.returncode, text), text
+            with socket.create_connection(("127.0.0.1", pair.port)):
+                plain.accept()[0].close()
+        pair.new_ports()
 
 
 QPERF = {
@@ -242,7 +261,7 @@ def ipv6_namespaces(pair):
             common = [*program, "-p", str(pair.port)]
             server = start(0, common + (["-s", "-a"] if rping else ["-b"]) + [addresses[0]])
             listening = lambda: f":{pair.port:04X} " in subprocess.run(
-                inside(0) + ["cat", "/proc/net/tcp6"], text=True, capture_output=True, check=True).stdout
+                inside(0) + ["cat", "/proc/net/udp6"], text=True, capture_output=True, check=True).stdout
             while server.poll() is None and not listening():
                 pass
             client = start(1, common + (["-c", "-a"] if rping else ["-s"]) + [addresses[0]])
@@ -269,18 +288,29 @@ class HostileCrowd:
         server exit, on every device, when its maker goes.)"""
         own, peer = connection.getsockname(), connection.getpeername()
         gid = lambda address: bytes(10) + b"\xff\xff" + socket.inet_aton(address)
-        text = bytearray(b"nexc\0\2\1\0" + struct.pack(">II", 0x123, 0) + bytes(8) + gid(own[0]) + gid(peer[0]) +
-                         struct.pack(">HH", own[1], peer[1]) + bytes(260))
-        text[self.random.choice((*range(8), *range(23, 64)))] ^= 1 << self.random.randrange(8)
+        text = bytearray(b"nexc\0\3\1\0" + struct.pack(">II", 0x123, 0) + bytes(8) + gid(own[0]) + gid(peer[0]) +
+                         struct.pack(">HHIQ", self.number, self.target[1], 0, self.ticket) + bytes(256))
+        text[self.random.choice((*range(8), *range(23, 72)))] ^= 1 << self.random.randrange(8)
         return bytes(text)
+
+    def ask(self):
+        """Where the number is served, which its listener may leave unsaid in a crowd; and something else."""
+        with socket.socket(type=socket.SOCK_DGRAM) as asker:
+            asker.settimeout(0.3)
+            asker.connect(self.target)
+            self.number = asker.getsockname()[1]
+            asker.send(self.random.randbytes(self.random.randrange(100)))
+            asker.send(b"nexl\0\3\1\0" + bytes(24))
+            self.port, self.ticket = struct.unpack(">16xH6xQ", asker.recv(100))
 
     def act(self):
         connection = socket.socket()
         connection.settimeout(0.3)
         try:
-            connection.connect(self.target)
+            self.ask()
+            connection.connect((self.target[0], self.port))
             text = self.random.choice((self.message(connection), self.random.randbytes(self.random.randrange(700))))
-            connection.sendall(text[:self.random.choice((1, 7, 319, 320, 700))])
+            connection.sendall(text[:self.random.choice((1, 7, 327, 328, 700))])
         except OSError:
             pass  # there is no room just now, or it was closed: as it should be
         if self.random.random() < 0.3:
@@ -305,7 +335,7 @@ def hostile_crowd(pair):
     server = pair.start(["rping", "-s", "-P", "-a", "127.0.0.1", "-p", str(pair.port)])
     crowd = HostileCrowd("127.0.0.1", pair.port, seed=7)
     try:
-        assert pair.wait_for_listener(server, pair.port), "the server does not listen"
+        assert pair.wait_for_listener(server, pair.port, "udp"), "the server does not listen"
         used = []
         for _ in range(8):
             for _ in range(60):  # each may wait 0.3 s at a full port
@@ -330,7 +360,8 @@ def hostile_crowd(pair):
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
     nex_e2e.GROUPS.setdefault("qperf", {})[kind] = CASES[f"qperf_{kind}"]
-for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program, taken_range):
+for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program, shared_number,
+                 taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "{address}")
 nex_e2e.GROUPS["udpong"] = {"udpong": CASES["udpong"]}

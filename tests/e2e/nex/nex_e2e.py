@@ -32,9 +32,10 @@ def free_port(after):
     """A port that is free now, outside the kernel's ephemeral range, and not below `after`."""
     start = 20000 + (os.getpid() * 37) % 9000
     for port in range(max(start, after), 31000):
-        with socket.socket() as s:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
-                s.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
                 return port
             except OSError:
                 continue
@@ -69,7 +70,10 @@ class Pair:
         return [word.format(port=self.port, address=self.address) for word in command]
 
     def wait_for_listener(self, server, port, kind="tcp"):
-        """Until someone listens on the port; connecting would disturb a one-shot server."""
+        """Until someone listens on the port; connecting would disturb a one-shot server.
+
+        Those of the connection manager have it with UDP, and those of its UDP port space with TCP.
+        """
         deadline = time.monotonic() + 20
         wanted = f":{port:04X}"
         state = "0A" if kind == "tcp" else "07"
@@ -86,9 +90,9 @@ class Pair:
             time.sleep(0.01)
         return False
 
-    def run(self, server_command, client_command, port=None, client_code=0, server_code=0):
+    def run(self, server_command, client_command, port=None, client_code=0, server_code=0, kind="tcp"):
         server = self.start(server_command)
-        if not self.wait_for_listener(server, port or self.port):
+        if not self.wait_for_listener(server, port or self.port, kind):
             server.kill()
             raise AssertionError("the server does not listen:\n" + server.communicate()[0])
         client = self.start(client_command, "client")
@@ -115,14 +119,14 @@ def pingpong(pair, program, *options):
         assert re.search(r"iters in|^success", out[end], re.M), out[end]
 
 
-def perftest(pair, program, *options):
+def perftest(pair, program, *options, kind="tcp"):
     common = [program, "-p", str(pair.port), "-F", *options]
-    out = pair.run(common, common + [pair.exchange])
+    out = pair.run(common, common + [pair.exchange], kind=kind)
     assert re.search(r"^ *\d+ +\d+ +[\d.]+", out["client"], re.M), out["client"]
 
 
 def perftest_cm(pair, program, *options):
-    perftest(pair, program, "-R", *options)
+    perftest(pair, program, "-R", *options, kind="udp")
 
 
 def devices(pair):
@@ -209,9 +213,9 @@ def many_qps(pair):
         assert run.returncode == 0, text
 
 
-def manager(pair, server, client, port=None):
+def manager(pair, server, client):
     """Programs of librdmacm; {port} in a command is the port of this case, {address} the server's."""
-    pair.run(pair.fill(server), pair.fill(client), port)
+    pair.run(pair.fill(server), pair.fill(client), kind="udp")
 
 
 def rping_ended_well(code, text):
@@ -226,7 +230,7 @@ def rping(pair, address="{address}"):
     """Both ends see five pings come back right."""
     common = ["rping", "-v", "-V", "-a", address, "-p", "{port}", "-C", "5"]
     ends = {"server": pair.start(pair.fill([*common, "-s"]))}
-    assert pair.wait_for_listener(ends["server"], pair.port), "the server does not listen"
+    assert pair.wait_for_listener(ends["server"], pair.port, "udp"), "the server does not listen"
     ends["client"] = pair.start(pair.fill([*common, "-c"]), "client")
     for end, process in ends.items():
         text = process.communicate(timeout=TIMEOUT_S)[0]

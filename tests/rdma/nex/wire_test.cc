@@ -80,6 +80,19 @@ TEST(Wire, MessagesOfTheConnectionManagerSurviveARoundTrip) {
   }
 }
 
+TEST(Wire, OnlyRequestsOfTheConnectionManagerHaveATicket) {
+  for (int type = 1; type <= 5; ++type) {
+    CmMessage message;
+    message.type = static_cast<CmMessageType>(type);
+    message.ticket = 0x0102030405060708;
+    std::array<std::byte, kCmMessageBytes> bytes;
+    EncodeCm(message, bytes);
+    EXPECT_EQ(std::byte{1}, bytes[64]);
+    EXPECT_EQ(std::byte{8}, bytes[71]);
+    EXPECT_EQ(type == 1, DecodeCm(bytes) == message);
+  }
+}
+
 TEST(Wire, DatagramHeadersSurviveARoundTrip) {
   DatagramHeader header;
   header.source_qpn = 1;

@@ -69,9 +69,9 @@ void CmTest::TearDown() {
   rdma_destroy_event_channel(server_channel_);
 }
 
-rdma_cm_id* CmTest::Listen(rdma_port_space space, int backlog) {
+rdma_cm_id* CmTest::Listen(rdma_port_space space, int backlog, std::uint16_t port) {
   rdma_cm_id* id = nullptr;
-  sockaddr_in address = Loopback(0);
+  sockaddr_in address = Loopback(port);
   EXPECT_EQ(0, rdma_create_id(server_channel_, &id, nullptr, space));
   EXPECT_EQ(0, rdma_bind_addr(id, Plain(&address)));
   EXPECT_EQ(0, rdma_listen(id, backlog));
@@ -203,11 +203,73 @@ bool CmTest::DescriptorsFallTo(std::size_t count) {
   return true;
 }
 
-CmPeer CmPeer::Dial(std::uint16_t port) {
+CmNumber::CmNumber(std::uint16_t number) : fd_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_in own = Loopback(number);
+  socklen_t size = sizeof own;
+  EXPECT_EQ(0, bind(fd_.get(), Plain(&own), size)) << strerror(errno);
+  EXPECT_EQ(0, getsockname(fd_.get(), Plain(&own), &size));
+  number_ = ntohs(own.sin_port);
+}
+
+void CmNumber::SayTo(std::uint16_t number, std::span<const std::byte> bytes) const {
+  sockaddr_in to = Loopback(number);
+  // Where there is no room it is lost, as datagrams are.
+  [[maybe_unused]] const ssize_t sent =
+      sendto(fd_.get(), bytes.data(), bytes.size(), 0, Plain(&to), sizeof to);
+}
+
+std::vector<std::byte> CmNumber::Hear(std::uint16_t* from) const {
+  pollfd readable{fd_.get(), POLLIN, 0};
+  if (poll(&readable, 1, kPatienceMs) != 1) return {};
+  std::vector<std::byte> bytes(512);
+  sockaddr_in sender{};
+  socklen_t size = sizeof sender;
+  const ssize_t got = recvfrom(fd_.get(), bytes.data(), bytes.size(), 0, Plain(&sender), &size);
+  bytes.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  *from = ntohs(sender.sin_port);
+  return bytes;
+}
+
+bool CmNumber::HasHeard() const {
+  pollfd readable{fd_.get(), POLLIN, 0};
+  return poll(&readable, 1, 0) == 1;
+}
+
+CmLookup CmNumber::Ask(std::uint16_t number) const {
+  static constexpr std::uint64_t kNonce = 0x0102030405060708;
+  SayTo(number, Bytes({.nonce = kNonce}));
+  std::uint16_t from = 0;
+  const auto answer = DecodeLookup(Hear(&from));
+  EXPECT_TRUE(answer && answer->answers && answer->nonce == kNonce && from == number);
+  return answer.value_or(CmLookup{});
+}
+
+std::uint16_t CmNumber::Answer(std::uint16_t tcp_port, std::uint64_t ticket) const {
+  std::uint16_t from = 0;
+  const auto question = DecodeLookup(Hear(&from));
+  EXPECT_TRUE(question && !question->answers);
+  if (!question) return 0;
+  SayTo(from, Bytes({true, question->nonce, tcp_port, ticket}));
+  return from;
+}
+
+std::vector<std::byte> CmNumber::Bytes(const CmLookup& lookup) {
+  std::vector<std::byte> bytes(kCmLookupBytes);
+  EncodeLookup(lookup, std::span<std::byte, kCmLookupBytes>(bytes));
+  return bytes;
+}
+
+CmPeer CmPeer::DialDirectly(std::uint16_t port) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to = Loopback(port);
   EXPECT_EQ(0, connect(fd.get(), Plain(&to), sizeof to)) << strerror(errno);
   return CmPeer(std::move(fd));
+}
+
+CmPeer CmPeer::Dial(std::uint16_t number) {
+  const CmNumber own;
+  const CmLookup answer = own.Ask(number);
+  return CmPeer(std::move(DialDirectly(answer.port).fd_), own.number(), number, answer.ticket);
 }
 
 CmMessage CmPeer::Message(CmMessageType type) const {
@@ -220,9 +282,10 @@ CmMessage CmPeer::Message(CmMessageType type) const {
   size = sizeof peer;
   getpeername(fd_.get(), Plain(&peer), &size);
   message.source = MappedGid(own);
-  message.source_port = ntohs(own.sin_port);
+  message.source_port = own_number_ != 0 ? own_number_ : ntohs(own.sin_port);
   message.destination = MappedGid(peer);
-  message.destination_port = ntohs(peer.sin_port);
+  message.destination_port = peer_number_ != 0 ? peer_number_ : ntohs(peer.sin_port);
+  if (type == CmMessageType::kRequest) message.ticket = ticket_;
   message.responder_resources = message.initiator_depth = 1;
   return message;
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "rdma/nex/cm/lookup.h"
 #include "rdma/nex/cm/message.h"
 #include "transport/base/unique_fd.h"
 
@@ -43,8 +44,8 @@ class CmTest : public testing::Test {
   void SetUp() override;
   void TearDown() override;
 
-  // A listener on a free port of 127.0.0.1; destroyed at the end.
-  rdma_cm_id* Listen(rdma_port_space space, int backlog);
+  // A listener on a free port of 127.0.0.1, or on this one; destroyed at the end.
+  rdma_cm_id* Listen(rdma_port_space space, int backlog, std::uint16_t port = 0);
   // The next event within 20 s.
   static std::optional<CmSeen> Next(rdma_event_channel* channel);
   static bool HasEvent(const rdma_event_channel* channel);
@@ -74,12 +75,38 @@ class CmTest : public testing::Test {
   std::vector<rdma_cm_id*> listeners_;
 };
 
+// A number of 127.0.0.1 from which somebody asks others, or answers them, as it wants.
+class CmNumber {
+ public:
+  explicit CmNumber(std::uint16_t number = 0);  // 0: a free one
+  std::uint16_t number() const { return number_; }
+  void SayTo(std::uint16_t number, std::span<const std::byte> bytes) const;
+  // The next datagram within 20 s, and from where it came.
+  std::vector<std::byte> Hear(std::uint16_t* from) const;
+  bool HasHeard() const;
+  // What is said to a question.
+  CmLookup Ask(std::uint16_t number) const;
+  // Answers one question, and whose it was.
+  std::uint16_t Answer(std::uint16_t tcp_port, std::uint64_t ticket) const;
+
+  static std::vector<std::byte> Bytes(const CmLookup& lookup);
+
+ private:
+  UniqueFd fd_;
+  std::uint16_t number_ = 0;
+};
+
 // A peer that speaks the wire format itself.
 class CmPeer {
  public:
   CmPeer() = default;
   explicit CmPeer(UniqueFd fd) : fd_(std::move(fd)) {}
-  static CmPeer Dial(std::uint16_t port);
+  // What the two ends have as their numbers.
+  CmPeer(UniqueFd fd, std::uint16_t own, std::uint16_t peer, std::uint64_t ticket = 0)
+      : fd_(std::move(fd)), own_number_(own), peer_number_(peer), ticket_(ticket) {}
+  // Asks the number, and connects to where it is served.
+  static CmPeer Dial(std::uint16_t number);
+  static CmPeer DialDirectly(std::uint16_t port);  // in the UDP port space
 
   // A message that is right for this connection.
   CmMessage Message(CmMessageType type) const;
@@ -96,6 +123,9 @@ class CmPeer {
 
  private:
   UniqueFd fd_;
+  std::uint16_t own_number_ = 0;  // 0: the TCP port
+  std::uint16_t peer_number_ = 0;
+  std::uint64_t ticket_ = 0;
 };
 
 }  // namespace oxmem::nex

@@ -128,8 +128,9 @@ TEST_F(CmHostile, RequestsThatMakeNoSense) {
   static constexpr Case kCases[] = {
       {"magic", 0, 'x'},
       {"version 0", 5, 0},
-      {"a later version", 5, 3},
-      {"a version of the other byte order", 4, 2},
+      {"an earlier version", 5, 2},
+      {"a later version", 5, 4},
+      {"a version of the other byte order", 4, 3},
       {"type 0", 6, 0},
       {"type 6", 6, 6},
       {"type 255", 6, 255},
@@ -147,15 +148,17 @@ TEST_F(CmHostile, RequestsThatMakeNoSense) {
       {"a reserved byte", 23, 1},
       {"another sender", 39, 99},
       {"another receiver", 55, 99},
-      {"another port of the sender", 56, 0xfe},
-      {"another port of the receiver", 58, 0xfe},
+      {"another number of the sender", 56, 0xfe},
+      {"another number of the receiver", 58, 0xfe},
       {"reserved bytes", 63, 1},
+      {"another ticket", 64, 0},
   };
   for (const Case& bad : kCases) {
     const CmPeer peer = Dial();
     auto bytes = CmPeer::Bytes(peer.Message(CmMessageType::kRequest));
-    ASSERT_NE(bytes[bad.at], std::byte{bad.value}) << bad.what;
-    bytes[bad.at] = std::byte{bad.value};
+    // Numbers and tickets are what they happen to be.
+    const bool same = bytes[bad.at] == std::byte{bad.value};
+    bytes[bad.at] = std::byte{bad.value} ^ std::byte{same};
     peer.Say(bytes);
     EXPECT_TRUE(peer.Closed()) << bad.what;
     EXPECT_FALSE(HasEvent(server_channel_)) << bad.what;
@@ -247,6 +250,7 @@ class CmHostileServer : public CmHostile {
     CmHostile::SetUp();
     listening_.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     ASSERT_EQ(0, listen(listening_.get(), 16));
+    number_.emplace();
     descriptors_ = OpenDescriptors();
   }
   // A client that has made its request.
@@ -254,15 +258,19 @@ class CmHostileServer : public CmHostile {
     sockaddr_in own{};
     socklen_t size = sizeof own;
     getsockname(listening_.get(), reinterpret_cast<sockaddr*>(&own), &size);
-    *client = NewClient(true, ntohs(own.sin_port));
+    *client = NewClient(true, number_->number());
     rdma_conn_param parameters{};
     EXPECT_EQ(0, rdma_connect(*client, &parameters));
-    CmPeer peer(UniqueFd(accept(listening_.get(), nullptr, nullptr)));
+    const std::uint16_t asker = number_->Answer(ntohs(own.sin_port), kTicket);
+    EXPECT_EQ(PortOf(*client), asker);
+    CmPeer peer(UniqueFd(accept(listening_.get(), nullptr, nullptr)), number_->number(), asker);
     const auto request = peer.Hear();
-    EXPECT_TRUE(request && request->type == CmMessageType::kRequest);
+    EXPECT_TRUE(request && request->type == CmMessageType::kRequest && request->ticket == kTicket);
     return peer;
   }
+  static constexpr std::uint64_t kTicket = 0x1122334455667788;
   UniqueFd listening_;
+  std::optional<CmNumber> number_;
 };
 
 TEST_F(CmHostileServer, WhatIsNoReply) {
@@ -286,12 +294,14 @@ TEST_F(CmHostileServer, WhatIsNoReply) {
       {Says(kRequest), kUnreachable},
       {Says(kReadyToUse), kUnreachable},
       {Says(kDisconnect), kUnreachable},
-      {changed(5, 9), kUnreachable},     // version
-      {changed(7, 1), kUnreachable},     // datagrams
-      {changed(7, 3), kUnreachable},     // XRC
-      {changed(22, 197), kUnreachable},  // private data
-      {changed(39, 99), kUnreachable},   // another host
+      {changed(5, 9), kUnreachable},      // version
+      {changed(7, 1), kUnreachable},      // datagrams
+      {changed(7, 3), kUnreachable},      // XRC
+      {changed(22, 197), kUnreachable},   // private data
+      {changed(39, 99), kUnreachable},    // another host
+      {changed(56, 0xfe), kUnreachable},  // another number
       {changed(58, 0xfe), kUnreachable},
+      {changed(64, 1), kUnreachable},  // a ticket
       {Says(kReject), kRejected},
       {SaysTwice(kReject, kReject), kRejected},
       {SaysTwice(kReject, kReply), kRejected},
@@ -351,14 +361,16 @@ TEST_F(CmHostile, RequestsThatNobodyTakesWaitOutside) {
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = rdma_get_src_port(listener);
+  const CmNumber asker;
+  const CmLookup answer = asker.Ask(PortOf(listener));
+  to.sin_port = htons(answer.port);
   for (bool room = true; room && peers.size() < 400;) {
     UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     (void)connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to);
     pollfd connected{fd.get(), POLLOUT, 0};
     room = poll(&connected, 1, 500) == 1;
     if (!room) break;
-    peers.emplace_back(std::move(fd));
+    peers.emplace_back(std::move(fd), asker.number(), PortOf(listener), answer.ticket);
     peers.back().Say(CmMessageType::kRequest);
   }
   EXPECT_LE(static_cast<std::size_t>(kFew), peers.size());
@@ -401,8 +413,7 @@ TEST_F(CmHostile, Noise) {
 #define __has_feature(feature) 0
 #endif
 // The address sanitizer keeps what is freed aside for a while, up to 256 MiB.
-constexpr std::size_t kSlack =
-    std::size_t{8 + (__has_feature(address_sanitizer) ? 256 : 0)} << 20;
+constexpr std::size_t kSlack = std::size_t{8 + (__has_feature(address_sanitizer) ? 256 : 0)} << 20;
 
 TEST_F(CmHostile, AStormOfConnectionsLeavesNothingBehind) {
   const auto storm = [this] {
@@ -427,7 +438,7 @@ TEST_F(CmHostile, DatagramListenersHearOnlyOfDatagrams) {
   for (const CmMessageType type : kAllTypes) {
     for (const CmService service : {CmService::kReliable, CmService::kDatagram}) {
       if (type == CmMessageType::kRequest && service == CmService::kDatagram) continue;
-      const CmPeer peer = CmPeer::Dial(port);
+      const CmPeer peer = CmPeer::DialDirectly(port);
       CmMessage message = peer.Message(type);
       message.service = service;
       peer.Say(CmPeer::Bytes(message));
@@ -435,7 +446,7 @@ TEST_F(CmHostile, DatagramListenersHearOnlyOfDatagrams) {
     }
   }
   EXPECT_FALSE(HasEvent(server_channel_));
-  CmPeer peer = CmPeer::Dial(port);
+  CmPeer peer = CmPeer::DialDirectly(port);
   CmMessage message = peer.Message(CmMessageType::kRequest);
   message.service = CmService::kDatagram;
   peer.Say(CmPeer::Bytes(message));
