@@ -7,6 +7,7 @@ usage: nex_core_e2e.py NEXRUN CASE
 Exits as nex_e2e.py does.
 """
 import collections
+import errno
 import functools
 import os
 import random
@@ -97,6 +98,18 @@ def shared_number(pair):
             with socket.create_connection(("127.0.0.1", pair.port)):
                 plain.accept()[0].close()
         pair.new_ports()
+
+
+def nobody_listens(pair):
+    """A request to a host where nobody has the number is rejected, whatever the host says and how often; one to
+    an address that no host has cannot get there."""
+    nobody = pair.address.rpartition(".")[0] + ".77" if "." in pair.address else pair.address + "77"
+    family = ["-f", "ip6"] if ":" in pair.address else []
+    for address, event in (pair.address, "RDMA_CM_EVENT_REJECTED, error: 8"), \
+                          (nobody, f"RDMA_CM_EVENT_UNREACHABLE, error: -{errno.EHOSTUNREACH}"):
+        client = pair.start(["ucmatose", *family, "-s", address, "-p", str(pair.port), "-c", "1"], "client")
+        text = client.communicate(timeout=TIMEOUT_S)[0]
+        assert event in text, text
 
 
 QPERF = {
@@ -365,7 +378,9 @@ for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, se
     add(function.__name__, function)
 add("udpong", udpong, "{address}")
 nex_e2e.GROUPS["udpong"] = {"udpong": CASES["udpong"]}
-for group, where in (("qperf", "wire4"), ("udpong", "wire4"), ("udpong", "wire6")):
+nex_e2e.GROUPS["nobody_listens"] = {"nobody_listens": nobody_listens}
+for group, where in (("qperf", "wire4"), ("udpong", "wire4"), ("udpong", "wire6"), ("nobody_listens", "wire4"),
+                     ("nobody_listens", "wire6")):
     CASES[f"{group}.{where}"] = functools.partial(nex_e2e.over_the_wire, group, where)
 for count in ("20", "100", "1000"):
     add(f"cmtime_{count}", cmtime, count)
