@@ -73,9 +73,14 @@ def udpong(pair, address):
 
 def cmtime(pair, count):
     """The server of rdma-core 44 ends with a signal only. That of rdma-core 56 listens on its number with the
-    connection manager and then with TCP, where the client waits for it."""
+    connection manager and then with TCP, and ends with its client."""
     common = ["cmtime", "-p", "{port}", "-c", count]
-    endless(pair, common + ["-b", "127.0.0.1"], common + ["-s", "127.0.0.1"], "udp")
+    commands = [common + ["-b", "127.0.0.1"], common + ["-s", "127.0.0.1"]]
+    usage = subprocess.run(["cmtime", "-?"], capture_output=True, text=True) if shutil.which("cmtime") else None
+    if usage is not None and "socket baseline" in usage.stdout + usage.stderr:
+        pair.run(*map(pair.fill, commands), kind="tcp")
+    else:
+        endless(pair, *commands, "udp")
 
 
 def shared_number(pair):
