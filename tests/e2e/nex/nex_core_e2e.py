@@ -105,6 +105,24 @@ def shared_number(pair):
         pair.new_ports()
 
 
+def several_addresses(pair):
+    """A listener at every address is found at each, and needs its number at each."""
+    for addresses, every in (("127.0.0.1", "127.0.0.3"), "0.0.0.0"), (("127.0.0.1", "::1"), "::"):
+        pair.env["NEX_ADDR"] = ",".join(addresses)
+        for address in addresses:
+            server = pair.start(["rping", "-s", "-a", every, "-p", str(pair.port), "-C", "3"])
+            assert pair.wait_for_listener(server, pair.port, "udp"), "the server does not listen"
+            client = pair.start(["rping", "-c", "-a", address, "-p", str(pair.port), "-C", "3"])
+            for process in client, server:
+                text = process.communicate(timeout=TIMEOUT_S)[0]
+                assert process.returncode == 0 or nex_e2e.rping_ended_well(process.returncode, text), text
+        with socket.socket(socket.AF_INET6 if ":" in every else socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind((addresses[1], pair.port))
+            server = pair.start(["rping", "-s", "-a", every, "-p", str(pair.port), "-C", "3"])
+            text = server.communicate(timeout=TIMEOUT_S)[0]
+            assert server.returncode != 0 and "Address already in use" in text, text
+
+
 def nobody_listens(pair):
     """A request to a host where nobody has the number is rejected, whatever the host says and how often; one to
     an address that no host has cannot get there."""
@@ -378,8 +396,8 @@ def hostile_crowd(pair):
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
     nex_e2e.GROUPS.setdefault("qperf", {})[kind] = CASES[f"qperf_{kind}"]
-for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program, shared_number,
-                 taken_range):
+for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program,
+                 several_addresses, shared_number, taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "{address}")
 nex_e2e.GROUPS["udpong"] = {"udpong": CASES["udpong"]}

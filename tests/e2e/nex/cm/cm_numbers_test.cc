@@ -355,7 +355,7 @@ TEST_F(CmNumbers, ATicketIsForTheNumberThatAskedOnly) {
   EXPECT_EQ(0, rdma_destroy_id(request.id));
 }
 
-TEST_F(CmNumbers, NumbersThatTheSystemChoosesAreFreeOnEveryAddress) {
+TEST_F(CmNumbers, NumbersThatTheSystemChoosesAreFree) {
   sockaddr_in any{};
   any.sin_family = AF_INET;
   for (int i = 0; i < 100; ++i) {
