@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "rdma/nex/keyed_hash.h"
 #include "rdma/nex/wire.h"
 
 namespace oxmem::nex {
@@ -45,13 +46,9 @@ class Handshake {
   std::uint64_t peer_nonce_ = 0;
   HostIdentity host_;
   HostIdentity peer_host_;
-  std::uint64_t key_[2] = {0, 0};
-  bool keyed_ = false;
+  SecretKey key_;
   bool accepting_ = false;
 };
-
-// SipHash-2-4, the keyed hash of the proofs.
-std::uint64_t KeyedHash(const std::uint64_t (&key)[2], const void* data, std::size_t size);
 
 }  // namespace oxmem::nex
 

@@ -244,13 +244,19 @@ void CmManager::FindEnds(Id& id) {
 }
 
 bool CmManager::Admits(Id& id, const CmMessage& message) const {
-  if (!id.dialogue.accepting() || id.state() != State::kIdle) return true;
-  if (!id.has_places()) return message.ticket == 0;
-  const std::uint64_t ticket =
-      tickets_.For(id.ends.peer, message.source_port, id.ends.own, id.ends.own_port);
-  if (message.ticket != ticket) return false;
-  id.ends.peer_port = message.source_port;
-  return true;
+  if (id.dialogue.accepting() && id.state() == State::kIdle) {
+    std::uint64_t ticket = 0;
+    if (id.has_places()) {
+      ticket = tickets_.For(id.ends.peer, message.source_port, id.ends.own, id.ends.own_port);
+      id.ends.peer_port = message.source_port;
+    }
+    if (message.ticket != ticket) return false;
+    id.ticket = ticket;
+  }
+  const SecretKey key(Library::Get()->config().secret);
+  if (message.proof == ProofOf(message, id.ticket, key)) return true;
+  NEX_DEBUG(1, "connection %u: the peer has another NEX_SECRET, or none", id.handle);
+  return false;
 }
 
 void CmManager::ConnectTo(Id& id, std::uint16_t port) {

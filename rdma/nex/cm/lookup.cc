@@ -1,7 +1,7 @@
 #include "rdma/nex/cm/lookup.h"
 
 #include "rdma/nex/cm/message.h"
-#include "rdma/nex/handshake.h"
+#include "rdma/nex/keyed_hash.h"
 #include "transport/base/byte_order.h"
 
 namespace oxmem::nex {

@@ -259,6 +259,7 @@ void CmManager::Send(Id& id, CmMessageType type, const rdma_ucm_conn_param* para
     message.private_length = parameters->private_data_len;
     std::memcpy(message.private_data.data(), parameters->private_data, message.private_length);
   }
+  message.proof = ProofOf(message, id.ticket, SecretKey(Library::Get()->config().secret));
   std::array<std::byte, kCmMessageBytes> bytes;
   EncodeCm(message, bytes);
   // A handful of small messages a connection always fits into the socket's buffer.

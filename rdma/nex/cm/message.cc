@@ -48,6 +48,7 @@ void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> ou
   writer.WriteBigEndian(std::uint32_t{0});
   writer.WriteBigEndian(message.ticket);
   writer.WriteBytes(std::as_bytes(std::span(message.private_data)));
+  writer.WriteBigEndian(message.proof);
 }
 
 std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in) {
@@ -86,7 +87,17 @@ std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in
   if (message.ticket != 0 && message.type != CmMessageType::kRequest) return std::nullopt;
   std::memcpy(message.private_data.data(), reader.ReadBytes(kCmPrivateBytes)->data(),
               kCmPrivateBytes);
+  message.proof = *reader.ReadBigEndian<std::uint64_t>();
   return message;
+}
+
+std::uint64_t ProofOf(const CmMessage& message, std::uint64_t ticket, const SecretKey& key) {
+  CmMessage unproven = message;
+  unproven.proof = 0;
+  std::array<std::byte, kCmMessageBytes + sizeof ticket> text;
+  EncodeCm(unproven, std::span(text).first<kCmMessageBytes>());
+  ByteWriter(std::span(text).last<sizeof ticket>()).WriteBigEndian(ticket);
+  return key.Proof(text);
 }
 
 }  // namespace oxmem::nex

@@ -7,12 +7,14 @@
 #include <optional>
 #include <span>
 
+#include "rdma/nex/keyed_hash.h"
+
 namespace oxmem::nex {
 
 // What two connection managers say to each other, over one TCP connection for each identifier
 // (docs/nex-wire.md). All messages have the same size.
 inline constexpr std::uint16_t kCmVersion = 3;
-inline constexpr std::size_t kCmMessageBytes = 328;
+inline constexpr std::size_t kCmMessageBytes = 336;
 inline constexpr std::size_t kCmPrivateBytes = 256;
 
 enum class CmMessageType : std::uint8_t {
@@ -44,6 +46,7 @@ struct CmMessage {
   std::uint16_t destination_port = 0;
   std::uint64_t ticket = 0;  // of a request (lookup.h)
   std::array<std::uint8_t, kCmPrivateBytes> private_data{};
+  std::uint64_t proof = 0;  // ProofOf this message; 0 without a secret
 
   friend bool operator==(const CmMessage&, const CmMessage&) = default;
 };
@@ -56,6 +59,10 @@ inline constexpr std::uint8_t kCmMaxRetries = 7;
 
 void EncodeCm(const CmMessage& message, std::span<std::byte, kCmMessageBytes> out);
 std::optional<CmMessage> DecodeCm(std::span<const std::byte, kCmMessageBytes> in);
+
+// That a message is from one who knows the secret, and of the conversation whose request had the
+// ticket.
+std::uint64_t ProofOf(const CmMessage& message, std::uint64_t ticket, const SecretKey& key);
 
 }  // namespace oxmem::nex
 

@@ -191,6 +191,31 @@ def secret(pair):
         command[-1] = str(pair.port)
 
 
+def secret_of_the_manager(pair):
+    """Who does not have the secret reaches no program by the connection manager, in its UDP port space neither."""
+    for program in (["rping", "-C", "3", "-a", "127.0.0.1"], ["udaddy", "-c", "1"]):
+        rping = program[0] == "rping"
+        for client_secret, good in (("other", False), ("", False), ("one", True)):
+            port, kind = (pair.port, "udp") if rping else (nex_e2e.UDADDY_PORT, "tcp")
+            common = program + (["-p", str(port)] if rping else [])
+            pair.env["NEX_SECRET"] = "one"
+            server = pair.start(common + (["-s"] if rping else ["-b", "127.0.0.1"]))
+            assert pair.wait_for_listener(server, port, kind), "the server does not listen"
+            pair.env["NEX_SECRET"] = client_secret
+            client = pair.start(common + (["-c"] if rping else ["-s", "127.0.0.1"]))
+            text = client.communicate(timeout=TIMEOUT_S)[0]
+            if good:
+                heard = server.communicate(timeout=TIMEOUT_S)[0]
+                for code, said in ((client.returncode, text), (server.returncode, heard)):
+                    assert code == 0 or nex_e2e.rping_ended_well(code, said), f"{program}: {code}\n{said}"
+            else:
+                assert client.returncode != 0 and "UNREACHABLE" in text, f"{program}: {client.returncode}\n{text}"
+                assert server.poll() is None, "the server ended: " + server.communicate()[0]
+                server.kill()
+                server.communicate(timeout=TIMEOUT_S)
+            pair.new_ports()
+
+
 def setuid_program(pair):
     """A program that gains rights by running does not get the library."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
@@ -396,7 +421,7 @@ def hostile_crowd(pair):
 for kind, tests in QPERF.items():
     add(f"qperf_{kind}", qperf, tests)
     nex_e2e.GROUPS.setdefault("qperf", {})[kind] = CASES[f"qperf_{kind}"]
-for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, setuid_program,
+for function in (hostile_crowd, ipv6_namespaces, many_processes, odd_folders, secret, secret_of_the_manager, setuid_program,
                  several_addresses, shared_number, taken_range):
     add(function.__name__, function)
 add("udpong", udpong, "{address}")

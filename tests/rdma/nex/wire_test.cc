@@ -93,6 +93,34 @@ TEST(Wire, OnlyRequestsOfTheConnectionManagerHaveATicket) {
   }
 }
 
+TEST(Wire, AProofIsGoodForOneMessageOfOneConversation) {
+  CmMessage message;
+  message.type = CmMessageType::kReply;
+  message.source[15] = 1;
+  const SecretKey key("secret");
+  const std::uint64_t proof = ProofOf(message, 7, key);
+  EXPECT_NE(0u, proof);
+  CmMessage proven = message;
+  proven.proof = proof;
+  EXPECT_EQ(proof, ProofOf(proven, 7, key));
+  std::array<std::byte, kCmMessageBytes> bytes;
+  EncodeCm(proven, bytes);
+  EXPECT_EQ(proven, DecodeCm(bytes));
+  EXPECT_NE(proof, ProofOf(message, 8, key));
+  EXPECT_NE(proof, ProofOf(message, 7, SecretKey("secrets")));
+  EXPECT_EQ(0u, ProofOf(message, 7, SecretKey("")));
+  EXPECT_EQ(0u, ProofOf(message, 7, SecretKey()));
+  // Whatever is another message has another proof.
+  for (std::size_t at = 8; at < kCmMessageBytes - sizeof proof; ++at) {
+    std::array<std::byte, kCmMessageBytes> changed = bytes;
+    changed[at] ^= std::byte{1};
+    const auto other = DecodeCm(changed);
+    if (other) {
+      EXPECT_NE(proof, ProofOf(*other, 7, key)) << at;
+    }
+  }
+}
+
 TEST(Wire, DatagramHeadersSurviveARoundTrip) {
   DatagramHeader header;
   header.source_qpn = 1;

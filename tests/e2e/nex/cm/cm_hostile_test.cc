@@ -152,6 +152,7 @@ TEST_F(CmHostile, RequestsThatMakeNoSense) {
       {"another number of the receiver", 58, 0xfe},
       {"reserved bytes", 63, 1},
       {"another ticket", 64, 0},
+      {"a proof, where there is no secret", 328, 1},
   };
   for (const Case& bad : kCases) {
     const CmPeer peer = Dial();
