@@ -5,9 +5,11 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "apps/common/runtime_directory.h"
 #include "transport/api/option_reader.h"
 #include "transport/base/clock.h"
 #include "transport/base/log.h"
@@ -36,6 +38,15 @@ absl::StatusOr<mode_t> ModeOf(const Source& listen, const std::string& text) {
     mode = mode * 8 + static_cast<mode_t>(c - '0');
   }
   return mode;
+}
+
+// Where sockets go by default nobody may have been yet since the host was started.
+absl::Status PrepareDirectoryOf(const std::string& socket_path) {
+  const absl::StatusOr<std::string> runtime = RuntimeDirectory();
+  if (!runtime.ok() || std::filesystem::path(socket_path).parent_path() != *runtime) {
+    return absl::OkStatus();
+  }
+  return MakeRuntimeDirectory().status();
 }
 
 absl::StatusOr<LocalServerOptions> ParseListen(const Source& listen, const EndpointOptions& all) {
@@ -91,6 +102,7 @@ absl::StatusOr<std::unique_ptr<Endpoint>> LocalEndpoint::Open(const Source& list
                                                               const EndpointOptions& options) {
   OXMEM_ASSIGN_OR_RETURN(LocalServerOptions server_options, ParseListen(listen, options));
   OXMEM_ASSIGN_OR_RETURN(std::vector<LocalRegion> regions, RegionsOf(listen, store));
+  OXMEM_RETURN_IF_ERROR(PrepareDirectoryOf(server_options.path));
   OXMEM_ASSIGN_OR_RETURN(auto server,
                          LocalServer::Listen(std::move(server_options), std::move(regions)));
   UniqueFd stop_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

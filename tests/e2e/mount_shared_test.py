@@ -3,6 +3,7 @@ import contextlib
 import errno
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -35,6 +36,14 @@ class Shared(MountTest):
         """Closing says EIO too where the memory was lost."""
         with contextlib.suppress(OSError):
             os.close(fd)
+
+    def test_on_a_host_where_nothing_of_oxmem_ran_yet(self):
+        for listen in ("shm://pool", f"unix:{self.env['OXMEM_RUNTIME_DIR']}/node.sock"):
+            shutil.rmtree(self.env["OXMEM_RUNTIME_DIR"], ignore_errors=True)
+            node = self.serve(None, "--region", "data=1M", "--listen", listen)
+            self.assertEqual(self.check("info", "--json", listen).json["size_bytes"], 1 << 20)
+            node.signal(signal.SIGTERM)
+            self.assertEqual(node.wait(), 0)
 
     def test_stores_are_seen_by_the_node_and_by_every_other_mapping_at_once(self):
         self.node("shm://pool", f"unix:{self.path('sock')}?mode=0600")
