@@ -11,6 +11,11 @@ extern int debug_level;
 // One line on stderr, once for each text.
 void Complain(const char* what);
 
+// For Complain: what a connection of two queue pairs needs cannot be had.
+inline constexpr char kNoDescriptors[] =
+    "no file descriptors left for connections of queue pairs (see `ulimit -n`): requests will fail "
+    "as if the peer were lost";
+
 // The same for a handle that stands for nothing; errno is EINVAL afterwards.
 void ComplainOfHandle(const char* verb, const char* kind);
 

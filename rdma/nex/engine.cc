@@ -72,6 +72,8 @@ bool Engine::ListenOn(std::uint32_t slot, int* error) {
   return true;
 }
 
+int Engine::Spare() const { return fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0); }
+
 int Engine::Start(std::string* error) {
   if (started_) return 0;
   int last = EADDRINUSE;
@@ -95,7 +97,7 @@ int Engine::Start(std::string* error) {
     *error = "no file descriptors left (see `ulimit -n`)";
     return EMFILE;
   }
-  spare_.Reset(dup(wake_.get()));
+  spare_.Reset(Spare());
   epoll_event event{};
   event.events = EPOLLIN;
   for (std::size_t i = 0; i < listeners_.size(); ++i) {

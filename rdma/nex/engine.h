@@ -156,6 +156,7 @@ class Engine {
   bool started_ = false;
   UniqueFd epoll_;
   UniqueFd wake_;
+  int Spare() const;
   UniqueFd spare_;  // to be given up when there are no descriptors left
   std::vector<UniqueFd> listeners_;
   std::vector<UniqueFd> datagram_fds_;  // one for each address

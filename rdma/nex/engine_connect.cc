@@ -198,7 +198,8 @@ void Engine::AcceptAll(std::size_t listener) {
       // reported again and again.
       spare_.Reset();
       const UniqueFd refused(accept4(listeners_[listener].get(), nullptr, nullptr, kFlags));
-      spare_.Reset(dup(wake_.get()));
+      spare_.Reset(Spare());
+      Complain(kNoDescriptors);
       return;
     }
     const int number = fd.get();

@@ -104,6 +104,7 @@ struct Cq {
   bool timestamps = false;
   std::uint32_t reported = 0;  // channel events handed to the program
   std::uint32_t async_reported = 0;
+  std::atomic<bool> awaits_acks{false};  // of these, to be gone for good
   CqEntry current{};  // what the extended readers look at
   std::atomic<int> users{0};
   // When it has only so many queue pairs, they are polled directly, without epoll.

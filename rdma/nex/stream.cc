@@ -10,6 +10,7 @@
 #include <array>
 #include <memory>
 
+#include "rdma/nex/debug.h"
 #include "rdma/nex/program_memory.h"
 
 namespace oxmem::nex {
@@ -68,7 +69,10 @@ bool Stream::Connect(const Gid& from, const Gid& to, std::uint16_t port,
   handshake_ = handshake;
   greeting_have_ = 0;
   fd_.Reset(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd_.valid()) return false;
+  if (!fd_.valid()) {
+    if (errno == EMFILE || errno == ENFILE) Complain(kNoDescriptors);
+    return false;
+  }
   SetNoDelay(fd_.get());
   // The peer sees the address that the queue pair announced.
   const sockaddr_in6 local = AddressOf(from, 0);

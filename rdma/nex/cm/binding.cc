@@ -162,6 +162,12 @@ int CmManager::ResolveIp(const rdma_ucm_resolve_ip& command) {
   const int family = command.dst_addr.sin6_family;
   if (family != AF_INET && family != AF_INET6) return EAFNOSUPPORT;
   if (id->state() != State::kIdle || id->destination.sin6_family != 0) return EINVAL;
+  if (const Gid own = GidOf(command.src_addr); id->source.sin6_family == 0 &&
+                                               command.src_addr.sin6_port != 0 &&
+                                               (IsAny(own) || IsConfigured(own))) {
+    const rdma_ucm_bind_ip bind{.response = 0, .addr = command.src_addr, .id = command.id};
+    if (const int error = BindIp(bind); error != 0) return error;
+  }
   const Gid remote = Destination(GidOf(command.dst_addr));
   const bool bound = id->source.sin6_family != 0 && !IsAny(GidOf(id->source));
   Gid local{};

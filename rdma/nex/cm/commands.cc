@@ -256,6 +256,7 @@ int CmManager::Connect(const rdma_ucm_connect& command) {
     id->sockets.push_back(std::move(fd));
   }
   id->own = command.conn_param;
+  id->Agree(id->own);
   id->dialogue.Connect();
   id->asking.Start(Now());
   if (id->has_places()) {
@@ -315,6 +316,7 @@ int CmManager::Accept(const rdma_ucm_accept& command) {
   }
   if (id->state() != State::kRequestReceived) return EINVAL;
   id->own = command.conn_param;
+  id->Agree(id->own);
   if (id->datagram() && id->own.qkey == 0) id->own.qkey = kCmQueueKey;
   id->dialogue.Accept(Now());
   Send(*id, CmMessageType::kReply, &id->own);
@@ -373,7 +375,7 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
       if (id->datagram()) break;
       a.ah_attr = PathTo(*id, GidOf(id->destination));
       a.dest_qp_num = id->peer.qp_num;
-      a.max_dest_rd_atomic = active ? id->own.responder_resources : id->peer.initiator_depth;
+      a.max_dest_rd_atomic = id->responder_resources;
       a.min_rnr_timer = 12;
       a.qp_attr_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
       if (responds) a.qp_attr_mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
@@ -384,7 +386,7 @@ int CmManager::InitQpAttr(const rdma_ucm_init_qp_attr& command, std::size_t out_
       a.timeout = id->ack_timeout;
       a.retry_cnt = active ? id->own.retry_count : id->peer.retry_count;
       a.rnr_retry = active ? id->own.rnr_retry_count : id->peer.rnr_retry_count;
-      a.max_rd_atomic = active ? id->own.initiator_depth : id->peer.responder_resources;
+      a.max_rd_atomic = id->initiator_depth;
       if (responds || requests) a.qp_attr_mask |= IBV_QP_TIMEOUT;
       if (requests) a.qp_attr_mask |= IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
       break;

@@ -40,8 +40,9 @@ rdma_ucm_conn_param ParametersOf(const CmMessage& message) {
   p.private_data_len = message.private_length;
   std::memcpy(p.private_data, message.private_data.data(), sizeof p.private_data);
   p.srq = message.srq;
-  p.responder_resources = message.responder_resources;
-  p.initiator_depth = message.initiator_depth;
+  // As this side sees them: what one side starts, the other answers.
+  p.responder_resources = message.initiator_depth;
+  p.initiator_depth = message.responder_resources;
   p.flow_control = message.flow_control;
   p.retry_count = message.retry_count;
   p.rnr_retry_count = message.rnr_retry_count;
@@ -322,6 +323,7 @@ void CmManager::OnRequest(Id& id, const CmMessage& message) {
   }
   id.file = listener->file;
   id.peer = ParametersOf(message);
+  id.Agree(id.peer);
   id.source = UserAddress(id.ends.own, id.ends.own_port);
   id.destination = UserAddress(id.ends.peer, id.ends.peer_port);
   ++listener->untaken;
@@ -362,6 +364,7 @@ void CmManager::Tell(Id& id, CmNews news, const CmMessage* message) {
       break;
     case CmNews::kResponse:
       id.peer = ParametersOf(*message);
+      id.Agree(id.peer);
       Push(id, kCmConnectResponse, 0, &id.peer);
       break;
     case CmNews::kEstablished:

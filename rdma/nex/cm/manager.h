@@ -119,7 +119,14 @@ class CmManager {
     rdma_ucm_bind_ip bound{};       // what the program bound it to, if addr has a family
     std::uint8_t ack_timeout = 14;  // of its queue pair; RDMA_OPTION_ID_ACK_TIMEOUT
     rdma_ucm_conn_param own{};
-    rdma_ucm_conn_param peer{};
+    rdma_ucm_conn_param peer{};  // its depths as this side sees them
+    // Whoever speaks last decides.
+    std::uint8_t responder_resources = 0;
+    std::uint8_t initiator_depth = 0;
+    void Agree(const rdma_ucm_conn_param& parameters) {
+      responder_resources = parameters.responder_resources;
+      initiator_depth = parameters.initiator_depth;
+    }
     std::uint32_t reported = 0;
     std::array<std::byte, kCmMessageBytes> bytes;
     std::size_t have = 0;

@@ -106,6 +106,7 @@ int DestroyCq(ibv_cq* handle) {
   auto* cq = reinterpret_cast<Cq*>(handle);
   if (!Usable(cq, "ibv_destroy_cq")) return EINVAL;
   if (cq->users.load() != 0) return EBUSY;
+  cq->awaits_acks = true;
   cq->alive = false;
   if (cq->armed) Library::Get()->engine().OnDisarmed();
   if (handle->channel != nullptr) {
@@ -117,6 +118,7 @@ int DestroyCq(ibv_cq* handle) {
   });
   WaitForAcks(&handle->mutex, &handle->cond, &handle->comp_events_completed, cq->reported);
   WaitForAcks(&handle->mutex, &handle->cond, &handle->async_events_completed, cq->async_reported);
+  cq->awaits_acks = false;
   if (handle->channel != nullptr) {
     pthread_mutex_lock(&handle->context->mutex);
     --handle->channel->refcnt;
@@ -182,7 +184,8 @@ int GetCqEvent(ibv_comp_channel* channel, ibv_cq** out, void** cq_context) {
 }
 
 void AckCqEvents(ibv_cq* cq, unsigned count) {
-  if (count == 0 || !Usable(reinterpret_cast<Cq*>(cq), "ibv_ack_cq_events")) return;
+  const auto* object = reinterpret_cast<const Cq*>(cq);
+  if (count == 0 || !(object->awaits_acks || Usable(object, "ibv_ack_cq_events"))) return;
   Acknowledge(&cq->mutex, &cq->cond, &cq->comp_events_completed, count);
 }
 

@@ -1,5 +1,7 @@
 // Protection domains, memory regions, memory windows.
 #include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "rdma/nex/library.h"
 #include "rdma/nex/program_memory.h"
@@ -21,6 +23,22 @@ int CheckAccess(unsigned access) {
 
 bool IsRange(const void* address, std::size_t length) {
   return length != 0 && reinterpret_cast<std::uintptr_t>(address) + length >= length;
+}
+
+// Whether there is memory in all of it. A device pins its pages; here they are looked for when they
+// are used, and this asks for nothing but the mappings.
+bool IsThere(const void* address, std::size_t length) {
+  static const std::uintptr_t page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(address) & ~(page - 1);
+  const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(address) + length;
+  if (end + page < end) return false;  // the last page of all, which msync takes for none
+  return msync(reinterpret_cast<void*>(begin), end - begin, MS_ASYNC) == 0 || errno != ENOMEM;
+}
+
+// What a key is used with begins at the same place of a page as the memory.
+bool IsSamePlace(const void* address, std::uint64_t first) {
+  constexpr std::uint64_t kPlace = 4095;
+  return ((reinterpret_cast<std::uintptr_t>(address) ^ first) & kPlace) == 0;
 }
 
 }  // namespace
@@ -79,12 +97,14 @@ int DeallocPd(ibv_pd* handle) {
 ibv_mr* RegMr(ibv_pd* pd, void* address, std::size_t length, std::uint64_t first, unsigned access) {
   if (!Usable(From(pd), "ibv_reg_mr")) return nullptr;
   int error = CheckAccess(access);
-  if (!IsRange(address, length)) error = EINVAL;
+  const bool zero_based = (access & IBV_ACCESS_ZERO_BASED) != 0;
+  if (!IsRange(address, length) || !(zero_based || IsSamePlace(address, first))) error = EINVAL;
+  if (error == 0 && !IsThere(address, length)) error = EFAULT;
   if (error != 0) {
     errno = error;
     return nullptr;
   }
-  if ((access & IBV_ACCESS_ZERO_BASED) != 0) first = 0;
+  if (zero_based) first = 0;
   GuardProgramMemory();
   Mr* mr = Renewed(Library::Get()->objects().regions.Take());
   Region* region = Library::Get()->regions().Add(From(pd)->domain, static_cast<std::byte*>(address),
@@ -121,6 +141,7 @@ int ReregMr(ibv_mr* handle, int flags, ibv_pd* pd, void* address, std::size_t le
   const bool moves = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
   if (moves && (address == nullptr || !IsRange(address, length)))
     return failed(EINVAL, IBV_REREG_MR_ERR_INPUT);
+  if (moves && !IsThere(address, length)) return failed(EFAULT, IBV_REREG_MR_ERR_CMD);
   if ((flags & IBV_REREG_MR_CHANGE_PD) != 0 &&
       (pd == nullptr || !Usable(From(pd), "ibv_rereg_mr") ||
        !SameDevice(pd->context, handle->context))) {

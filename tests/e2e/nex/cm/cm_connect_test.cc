@@ -86,6 +86,71 @@ TEST_F(CmConnect, PrivateDataHasTheLimitsOfADevice) {
   Destroy(request.id);
 }
 
+TEST_F(CmConnect, WhatOneSideStartsTheOtherAnswers) {
+  rdma_cm_id* client = NewClient(true);
+  rdma_conn_param asked{};
+  asked.responder_resources = 2;
+  asked.initiator_depth = 16;
+  ASSERT_EQ(0, rdma_connect(client, &asked));
+  CmSeen request;
+  ASSERT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_CONNECT_REQUEST, &request));
+  EXPECT_EQ(16, request.responder_resources);
+  EXPECT_EQ(2, request.initiator_depth);
+  MakeQueuePair(request.id);
+  rdma_conn_param given{};
+  given.responder_resources = 8;
+  given.initiator_depth = 1;
+  ASSERT_EQ(0, rdma_accept(request.id, &given));
+  CmSeen established;
+  ASSERT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ESTABLISHED, &established));
+  EXPECT_EQ(1, established.responder_resources);
+  EXPECT_EQ(8, established.initiator_depth);
+  EXPECT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_ESTABLISHED));
+  ibv_qp_attr now{};
+  ibv_qp_init_attr init{};
+  const int mask = IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_MAX_DEST_RD_ATOMIC;
+  ASSERT_EQ(0, ibv_query_qp(client->qp, &now, mask, &init));
+  EXPECT_EQ(8, now.max_rd_atomic);
+  EXPECT_EQ(1, now.max_dest_rd_atomic);
+  ASSERT_EQ(0, ibv_query_qp(request.id->qp, &now, mask, &init));
+  EXPECT_EQ(1, now.max_rd_atomic);
+  EXPECT_EQ(8, now.max_dest_rd_atomic);
+  Destroy(client);
+  Destroy(request.id);
+}
+
+TEST_F(CmConnect, TheNumberInTheSourceAddressIsTheIdentifiersOwn) {
+  sockaddr_in to{}, from{};
+  to.sin_family = from.sin_family = AF_INET;
+  to.sin_port = htons(PortOf(listener_));
+  to.sin_addr.s_addr = from.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const CmNumber free;
+  rdma_cm_id* first = nullptr;
+  rdma_cm_id* second = nullptr;
+  ASSERT_EQ(0, rdma_create_id(client_channel_, &first, nullptr, RDMA_PS_TCP));
+  ASSERT_EQ(0, rdma_create_id(client_channel_, &second, nullptr, RDMA_PS_TCP));
+  const auto resolve = [&](rdma_cm_id* id) {
+    return rdma_resolve_addr(id, reinterpret_cast<sockaddr*>(&from),
+                             reinterpret_cast<sockaddr*>(&to), 2000);
+  };
+  from.sin_port = htons(free.number());
+  EXPECT_EQ(-1, resolve(first));
+  EXPECT_EQ(EADDRINUSE, errno);
+  // The one that it happens to get is not given twice.
+  from.sin_port = 0;
+  ASSERT_EQ(0, resolve(first));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
+  from.sin_port = rdma_get_src_port(first);
+  EXPECT_NE(0, from.sin_port);
+  EXPECT_EQ(-1, resolve(second));
+  EXPECT_EQ(EADDRINUSE, errno);
+  EXPECT_EQ(0, rdma_destroy_id(first));
+  ASSERT_EQ(0, resolve(second));
+  EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
+  EXPECT_EQ(from.sin_port, rdma_get_src_port(second));
+  EXPECT_EQ(0, rdma_destroy_id(second));
+}
+
 TEST_F(CmConnect, AListenerOnEveryAddressHearsTheConfiguredOnesOnly) {
   rdma_cm_id* id = nullptr;
   sockaddr_in any{};

@@ -90,6 +90,10 @@ std::optional<CmSeen> CmTest::Next(rdma_event_channel* channel) {
   rdma_cm_event* event = nullptr;
   if (rdma_get_cm_event(channel, &event) != 0) return std::nullopt;
   CmSeen seen{event->event, event->status, event->id, {}};
+  if (event->id->ps != RDMA_PS_UDP) {
+    seen.responder_resources = event->param.conn.responder_resources;
+    seen.initiator_depth = event->param.conn.initiator_depth;
+  }
   if (event->id->ps == RDMA_PS_UDP && event->param.ud.private_data_len > 0) {
     seen.data.assign(static_cast<const char*>(event->param.ud.private_data),
                      event->param.ud.private_data_len);

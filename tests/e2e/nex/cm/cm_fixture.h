@@ -26,6 +26,8 @@ struct CmSeen {
   int status = 0;
   rdma_cm_id* id = nullptr;
   std::string data;  // private data
+  std::uint8_t responder_resources = 0;
+  std::uint8_t initiator_depth = 0;
 };
 
 // The ends of a connection that somebody made.

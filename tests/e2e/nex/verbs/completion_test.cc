@@ -4,6 +4,11 @@
 #include <poll.h>
 #include <time.h>
 
+#include <atomic>
+#include <chrono>
+#include <string>
+#include <thread>
+
 #include "tests/e2e/nex/verbs/device.h"
 
 namespace oxmem::nex {
@@ -180,6 +185,31 @@ TEST_F(Completions, OnlyASolicitedMessageWakesOneThatWaitsForSuch) {
   EXPECT_EQ(2u, Wait(cq, 2).size());
   DestroyAll();
   EXPECT_EQ(0, ibv_destroy_cq(cq));
+  EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
+}
+
+TEST_F(Completions, DestroyingAQueueWaitsForItsEventsToBeAcknowledged) {
+  ibv_comp_channel* channel = ibv_create_comp_channel(context_);
+  ibv_cq* cq = ibv_create_cq(context_, 16, nullptr, channel, 0);
+  ibv_qp *a, *b;
+  Pair(cq, &a, &b);
+  ASSERT_EQ(0, Receive(a, 1, {Range(0, 8)}));
+  ASSERT_EQ(0, ibv_req_notify_cq(cq, 0));
+  ASSERT_EQ(0, Send(b, Wr(1, IBV_WR_SEND), {Range(64, 8)}));
+  ibv_cq* told = nullptr;
+  void* about = nullptr;
+  ASSERT_EQ(0, ibv_get_cq_event(channel, &told, &about));
+  DestroyAll();
+  std::atomic<bool> destroyed{false};
+  std::thread destroyer([&] {
+    EXPECT_EQ(0, ibv_destroy_cq(cq));
+    destroyed = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(destroyed);
+  const std::string said = ErrorsOf([&] { ibv_ack_cq_events(cq, 1); });
+  EXPECT_EQ("", said);
+  destroyer.join();
   EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
 }
 

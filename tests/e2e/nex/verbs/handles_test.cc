@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -241,6 +242,38 @@ TEST_F(Handles, NoPlaceForAnAnswerIsRefused) {
     ibv_ack_async_event(nullptr);
     return errno;
   });
+}
+
+TEST_F(Handles, MemoryThatIsNotThereIsRefused) {
+  const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  auto* memory = static_cast<std::byte*>(
+      mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0));
+  ASSERT_EQ(0, munmap(memory + page, page));
+  const auto error = [&](void* address, std::size_t length) {
+    ibv_mr* mr = ibv_reg_mr(pd_, address, length, kAllAccess);
+    if (mr == nullptr) return errno;
+    EXPECT_EQ(0, ibv_dereg_mr(mr));
+    return 0;
+  };
+  EXPECT_EQ(EFAULT, error(nullptr, 64));
+  EXPECT_EQ(EFAULT, error(memory + page, 1));
+  EXPECT_EQ(EFAULT, error(memory + page - 1, 2));
+  EXPECT_EQ(EFAULT, error(memory, 3 * page));
+  EXPECT_EQ(EFAULT, error(nullptr, SIZE_MAX));
+  EXPECT_EQ(EINVAL, error(memory, SIZE_MAX));
+  EXPECT_EQ(0, error(memory, page));
+  EXPECT_EQ(0, error(memory + 2 * page + 1, page - 1));
+  // What its key is used with begins elsewhere, but not at another place of a page.
+  EXPECT_EQ(nullptr, ibv_reg_mr_iova(pd_, memory, page, 8, kAllAccess));
+  EXPECT_EQ(EINVAL, errno);
+  ibv_mr* mr = ibv_reg_mr_iova(pd_, memory + 8, page - 8, (std::uint64_t{1} << 40) + 8, kAllAccess);
+  ASSERT_NE(nullptr, mr);
+  EXPECT_EQ(IBV_REREG_MR_ERR_CMD,
+            ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, nullptr, memory + page, page, 0));
+  EXPECT_EQ(EFAULT, errno);
+  EXPECT_EQ(0, ibv_dereg_mr(mr));
+  munmap(memory, page);
+  munmap(memory + 2 * page, page);
 }
 
 TEST_F(Handles, WhatIsInUseIsBusy) {

@@ -1,6 +1,7 @@
 // The largest that a request may be, one more than that, and what nex0 leaves alone.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -256,6 +257,52 @@ TEST_F(Limits, WithoutDescriptorsThatIsTheReason) {
     EXPECT_EQ(std::string::npos, said.find("not an address")) << said;
   }
   EXPECT_TRUE(opened);
+}
+
+TEST_F(Limits, AConnectionWithoutDescriptorsSaysWhatIsMissing) {
+  QpOptions options;
+  options.timeout = 8;  // 1 ms
+  options.retry_count = 0;
+  ibv_qp* a = MakeQp(options);
+  ibv_qp* b = MakeQp(options);
+  ToInit(a, options);
+  ToInit(b, options);
+  rlimit before{};
+  ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
+  const std::string said = ErrorsOf([&] {
+    const rlimit none{3, before.rlim_max};
+    ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+    ToRts(a, AddressOf(b), options);
+    ToRts(b, AddressOf(a), options);
+    ASSERT_EQ(0, Send(a, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+    EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, Wait(cq_, 1).at(0).status);
+    ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
+  });
+  EXPECT_EQ(1, std::count(said.begin(), said.end(), '\n')) << said;
+  EXPECT_NE(std::string::npos, said.find("no file descriptors left")) << said;
+}
+
+TEST_F(Limits, NoDescriptorOfTheDeviceGoesToAnotherProgram) {
+  QpOptions options;
+  ibv_qp* a = MakeQp(options);
+  ibv_qp* b = MakeQp(options);
+  Connect(a, b, options);
+  ASSERT_EQ(0, Receive(b, 1, {Range(0, 8)}));
+  ASSERT_EQ(0, Send(a, Wr(1, IBV_WR_SEND), {Range(64, 8)}));
+  Wait(cq_, 2);
+  ibv_comp_channel* channel = ibv_create_comp_channel(context_);
+  for (int fd = 3; fd < 256; ++fd) {
+    const int flags = fcntl(fd, F_GETFD);
+    char what[64] = {};
+    if (flags < 0 || readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), what, 63) < 0) {
+      continue;
+    }
+    const bool ours = std::string(what).find("socket:") == 0 ||
+                      std::string(what).find("anon_inode:") == 0 ||
+                      std::string(what).find("/memfd:") == 0;
+    EXPECT_TRUE(!ours || (flags & FD_CLOEXEC) != 0) << what;
+  }
+  EXPECT_EQ(0, ibv_destroy_comp_channel(channel));
 }
 
 // Each of the processes knows the devices of all before it.
