@@ -48,6 +48,24 @@ class Umount(MountTest):
         self.refused(1, r"(sleep \(pid \d+\) works in it, ){7}sleep .* works in it and 3 more; ",
                      "umount", self.dir)
 
+    def test_a_file_elsewhere_with_the_same_path_is_no_use_of_it(self):
+        """A process of another mount namespace, where another file system is at that place."""
+        innocent = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+             f"mount -t tmpfs none {self.dir} && cd {self.dir} && exec 5>{self.data} && echo ready && "
+             "exec sleep 1000"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.end, innocent)
+        self.assertEqual(innocent.stdout.readline(), "ready\n")
+        self.assertEqual(os.readlink(f"/proc/{innocent.pid}/fd/5"), self.data)
+        self.check("mount", "mem:?size=1M", self.dir)
+        with open(self.data, "rb"):
+            self.refused(1, rf"is in use: \S+ \(pid {os.getpid()}\) has {self.data} open; end",
+                         "umount", self.dir)
+        holder = subprocess.Popen(["sleep", "1000"], cwd=self.dir)
+        self.addCleanup(holder.wait)
+        self.addCleanup(holder.kill)
+        self.refused(1, rf"is in use: \S+ \(pid {holder.pid}\) works in it; end", "umount", self.dir)
+
     def test_a_lock_of_who_started_it_does_not_stay_with_the_mount(self):
         lock = self.path("lock")
         script = 'exec 9>"$0"; flock --nonblock 9 || exit 9; exec "$@"'
