@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <string>
 #include <string_view>
 
@@ -76,7 +77,11 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
+    if (error.get_exit_code() == 0) {  // --help and --version
+      const int code = app.exit(error);
+      std::cout.flush();
+      return EndOutput("oxmem", code);
+    }
     return WrongUsage(app, error);
   }
   return run();
@@ -87,6 +92,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   oxmem::apps::OpenStandardDescriptors();
+  oxmem::apps::SetUpSignals();
   oxmem::apps::RunAsPartOfAMount(argc, argv);
   return oxmem::apps::Main(argc, argv);
 }

@@ -28,7 +28,7 @@ bool IsWanted(const Json& process, const std::string& which) {
          MemberText(process, "name") == which;
 }
 
-int RunStats(const StatsOptions& options) {
+int PrintStats(const StatsOptions& options) {
   std::vector<Json> processes;
   absl::Status failed;
   for (const ProcessAnswer& one : AskAllProcesses("stats")) {
@@ -56,6 +56,8 @@ int RunStats(const StatsOptions& options) {
   }
   return kExitDone;
 }
+
+int RunStats(const StatsOptions& options) { return EndOutput(kProgram, PrintStats(options)); }
 
 }  // namespace
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 import unittest
 
@@ -123,6 +124,29 @@ class Umount(MountTest):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+class Inherited(MountTest):
+    """What a parent leaves to the processes that it starts."""
+
+    LIMITED = ("bash", "-c", 'ulimit -f 1000; exec "$@"', "bash")
+
+    def test_children_can_be_waited_for_whatever_the_parent_did(self):
+        ignoring = (sys.executable, "-c", "import os, signal, sys\n"
+                    "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+                    "os.execvp(sys.argv[1], sys.argv[1:])")
+        self.check("mount", "mem:?size=1M", self.dir, prefix=ignoring)
+        self.check("umount", self.dir, prefix=ignoring)
+        self.wait_for_no_process()
+
+    def test_memory_beyond_the_limit_for_files_is_refused_in_a_line(self):
+        self.refused(1, "cannot make 64M of memory: File too large .ulimit -f is 1000K here.*raise it",
+                     "mount", "mem:?size=64M", self.dir, prefix=self.LIMITED)
+        self.refused(1, "growing a memory file to 64M: File too large .ulimit -f is 1000K",
+                     "serve", "--region", "data=64M", "--listen", f"unix:{self.path('s')}",
+                     prefix=self.LIMITED)
+        self.check("mount", "mem:?size=512K", self.dir, prefix=self.LIMITED)
+        self.check("umount", self.dir)
 
 
 class StoppedDaemon(MountTest):
