@@ -275,7 +275,7 @@ class Replaced(KeeperTest):
         self.mount("mem:?size=1M")
         fd = self.open()
         self.env["OXMEM_RUNTIME_DIR"] = self.path("elsewhere")
-        self.refused(1, "cannot be taken over: no oxmem mount .*OXMEM_RUNTIME_DIR.*stays as it is",
+        self.refused(1, f"mount: {self.dir}: cannot be taken over: no oxmem mount .*OXMEM_RUNTIME_DIR.*stays as it is",
                      "mount", "--replace", "mem:?size=1M", self.dir)
         os.pread(fd, 1, 0)
 
