@@ -22,6 +22,7 @@
 #include "apps/common/cli.h"
 #include "apps/common/control_client.h"
 #include "apps/common/event_loop.h"
+#include "apps/common/figures_text.h"
 #include "apps/oxmem/command.h"
 #include "apps/oxmem/number_option.h"
 #include "apps/top/terminal.h"
@@ -94,7 +95,7 @@ std::vector<std::string> MountedDirectories() {
     std::string directory;
     std::string type;
     if (words >> source >> directory >> type && type == "fuse.oxmem") {
-      directories.push_back(Unescaped(directory));
+      directories.push_back(Utf8Text(Unescaped(directory)));  // as it is in answers
     }
   }
   return directories;
@@ -145,8 +146,7 @@ TopReport Top::Read() {
       continue;
     }
     if (TextOf(*one.answer, "command") == "mount") served.insert(TextOf(*one.answer, "name"));
-    if (options_.which.empty() || TextOf(*one.answer, "name") == options_.which ||
-        TextOf(*one.answer, "pid") == options_.which) {
+    if (options_.which.empty() || IsCalled(*one.answer, options_.which)) {
       processes.push_back(*one.answer);
     }
   }
