@@ -219,6 +219,28 @@ class Places(MountTest):
             self.check("umount", directory)
             self.assertEqual(os.listdir(directory), [])
 
+    def test_a_relative_directory_that_begins_with_a_dash(self):
+        here = ("env", "-C", self.dir)
+        os.mkdir(os.path.join(self.dir, "-x"))
+        self.addCleanup(subprocess.run, ["umount", "-l", os.path.join(self.dir, "-x")],
+                        capture_output=True)
+        for words in (("mem:?size=1M", "--", "-x"), ("-o", "dax=never", "--", "mem:?size=1M", "-x")):
+            self.check("mount", *words, prefix=here)
+            self.assertEqual(os.listdir(os.path.join(self.dir, "-x")), ["data"])
+            self.check("umount", "--", "-x", prefix=here)
+        self.refused(2, "-x", "mount", "mem:?size=1M", "-x", prefix=here)
+
+    def test_a_directory_whose_name_is_awkward_is_found_by_it(self):
+        for name in ("line\nbreak", b"caf\xe9"):
+            directory = os.path.join(os.fsencode(self.directory), os.fsencode(name))
+            os.mkdir(directory)
+            self.check("mount", "mem:?size=1M", directory)
+            self.addCleanup(subprocess.run, ["umount", "-l", directory], capture_output=True)
+            self.assertEqual(len(self.check("stats", "--json", directory).json), 1)
+            top = self.check("top", "--once", "-i", "0.1", "--json", directory).json
+            self.assertEqual((len(top["rows"]), top["notes"]), (2, []))
+            self.check("umount", directory)
+
     def test_a_place_for_sockets_that_takes_none(self):
         """Then there are no figures and no replacement, and it says so; the mount works."""
         small = self.path("small")
@@ -309,6 +331,15 @@ class Options(MountTest):
             self.assertEqual(daemon.wait(), 0)
         self.assertEqual(sleeps["1"], 0)
         self.assertGreater(sleeps["0"], 100)
+
+    def test_words_of_mount_that_say_what_is_so_change_nothing(self):
+        self.check("mount", "mem:?size=1M", "-o", "silent,loud,nosuid,nodev,noatime,nostrictatime,"
+                   "noiversion,_netdev,nofail,x-systemd.automount,async,defaults", self.dir)
+        self.check("umount", self.dir)
+        for word, why in (("suid", "always nosuid and nodev"), ("dev", "always nosuid and nodev"),
+                          ("strictatime", "reading does not change times"),
+                          ("iversion", "versions of files are not counted")):
+            self.refused(2, f"-o {word}: .*{why}", "mount", "mem:?size=1M", "-o", word, self.dir)
 
     def test_what_is_wrong_is_one_line_and_mounts_nothing(self):
         for word in ("ro=1", "rw=0", "allow_other=1", "noexec=1", "uid=", "uid=-1", "uid=4294967296",
