@@ -92,7 +92,11 @@ class Documentation(E2eTest):
             if "can't find macro file" in rendered.stderr or "mdoc" in rendered.stderr:
                 self.skipTest("groff is here without its mdoc macros")
             self.assertEqual(rendered.stderr, "", name)
-            self.assertIn("NAME", re.sub(".\x08", "", rendered.stdout))
+            text = re.sub(".\x08", "", rendered.stdout)
+            self.assertIn("NAME", text)
+            if name.endswith(".1"):
+                command = name[:-len(".1")].replace("-", " ")
+                self.assertRegex(text, rf"(?m)^SYNOPSIS\n +{command} ", name)
 
     def test_every_key_of_a_source_is_in_the_manual(self):
         page = read(os.path.join(MAN, "oxmem-sources.7"))

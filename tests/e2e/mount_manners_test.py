@@ -449,6 +449,33 @@ class Files(MountTest):
                     # Once for the file and once in the sum of its mount.
                     self.assertEqual(self.counted("flushes"), 2 * (number + 1))
 
+    def test_copies_of_a_file_with_holes(self):
+        """As of a device: O_TRUNC empties nothing, so holes must be written or punched."""
+        whole, shorter = self.path("whole"), self.path("shorter")
+        for path, size in ((whole, self.SIZE), (shorter, self.SIZE - (1 << 20))):
+            with open(path, "wb") as file:
+                file.truncate(size)
+                file.seek(5000)
+                file.write(b"A")
+                file.seek(2 << 20)
+                file.write(os.urandom(70000))
+        self.assertLess(os.stat(whole).st_blocks * 512, self.SIZE // 2, "it has no holes here")
+        for mode, words in self.MODES.items():
+            with self.subTest(mode):
+                self.check("mount", *words, self.dir)
+                for tool, original in ((("cp", "--sparse=never"), whole),
+                                       (("cp", "--sparse=never"), shorter),
+                                       (("cp", "--sparse=always"), whole)):
+                    self.run_tool("dd", "if=/dev/urandom", f"of={self.data}", "bs=1M", "count=4",
+                                  "conv=notrunc")
+                    self.run_tool(*tool, original, self.data)
+                    self.run_tool("cmp", "-n", str(os.stat(original).st_size), original, self.data)
+                with open(self.data, "r+b") as file:
+                    file.write(b"old")
+                self.run_tool("dd", f"if={whole}", f"of={self.data}", "bs=64K")
+                self.run_tool("cmp", whole, self.data)
+                self.check("umount", self.dir)
+
     def test_programs_that_copy(self):
         original = self.path("original")
         with open(original, "wb") as file:
@@ -456,7 +483,8 @@ class Files(MountTest):
         for mode, words in self.MODES.items():
             with self.subTest(mode):
                 self.check("mount", *words, self.dir)
-                for tool in (("cp", "--sparse=always"), ("cp", "-a"), ("rsync", "-aI", "--inplace")):
+                for tool in (("cp", "--sparse=always"), ("cp", "--sparse=never"),
+                             ("cp", "-a"), ("rsync", "-aI", "--inplace")):
                     if shutil.which(tool[0]) is None:
                         continue
                     self.run_tool("dd", "if=/dev/urandom", f"of={self.data}", "bs=1M", "count=4",
