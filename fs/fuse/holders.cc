@@ -33,8 +33,8 @@ bool Within(const std::string& path, const std::string& directory) {
   return path == directory || absl::StartsWith(path, directory + "/");
 }
 
-// The file system that is mounted at a directory, by the numbers that the kernel gives its mounts: a
-// process of another mount namespace may have something else at the same path.
+// The file system that is mounted at a directory, by the numbers that the kernel gives its mounts:
+// a process of another mount namespace may have something else at the same path.
 class FileSystem {
  public:
   explicit FileSystem(const std::string& directory) {
