@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "transport/base/status.h"
 
 namespace oxmem::apps {
 
@@ -21,6 +24,19 @@ void OpenStandardDescriptors() {
     // The lowest number that is free is this one.
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!open("/dev/null", O_RDWR);
   }
+}
+
+void SetUpSignals() {
+  std::signal(SIGCHLD, SIG_DFL);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+int EndOutput(const std::string& program, int code) {
+  const int error = std::fflush(stdout) == 0 ? 0 : errno;
+  if ((error == 0 && std::ferror(stdout) == 0) || code != kExitDone) return code;
+  constexpr char kWhat[] = "standard output could not be written";
+  return Fail(program, error != 0 ? ErrnoStatus(error, kWhat)
+                                  : absl::DataLossError(absl::StrCat(kWhat, " (is there room?)")));
 }
 
 std::string Printable(const std::string& text) {

@@ -20,6 +20,15 @@ int Fail(const std::string& program, const absl::Status& status);
 // its number. To be called first.
 void OpenStandardDescriptors();
 
+// Has the signals that a parent may have left in another state, or that would end this process
+// without a word, do what everything else here counts on: children can be waited for (SIGCHLD), and
+// a file that may not grow is an error (SIGXFSZ). To be called first.
+void SetUpSignals();
+
+// Writes out what was printed. If not all of it could be, says so and returns 1 instead of
+// kExitDone; a command that failed has said why.
+int EndOutput(const std::string& program, int code);
+
 // The text with control characters as \xNN: names that came from elsewhere, on a terminal.
 std::string Printable(const std::string& text);
 

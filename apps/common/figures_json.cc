@@ -43,6 +43,10 @@ std::string JsonText(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string Utf8Text(const std::string& bytes) {
+  return Json::parse(JsonText(bytes)).get<std::string>();
+}
+
 Json LatencyJson(const Histogram& histogram) {
   Json json;
   json["count"] = histogram.count();

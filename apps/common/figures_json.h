@@ -14,6 +14,8 @@ using Json = nlohmann::ordered_json;
 
 // Names of files and directories may be any bytes; what is not UTF-8 in them becomes U+FFFD.
 std::string JsonText(const Json& json, int indent = -1);
+// The same of a text alone, without the quotes.
+std::string Utf8Text(const std::string& bytes);
 
 // Of the document that a control socket answers `stats` with; grows when a field changes its
 // meaning or goes away.

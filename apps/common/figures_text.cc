@@ -65,6 +65,13 @@ std::string MemberText(const Json& json, const char* key) {
   return Printable(found->is_string() ? found->get<std::string>() : JsonText(*found));
 }
 
+bool IsCalled(const Json& process, const std::string& which) {
+  const std::string text = Utf8Text(which);
+  if (MemberText(process, "pid") == text || MemberText(process, "name") == text) return true;
+  const auto name = process.find("name");
+  return name != process.end() && *name == text;
+}
+
 std::string FiguresText(const Json& process) {
   std::string text = absl::StrFormat(
       "%s \"%s\", process %s, up %.0f s, %s resident\n", MemberText(process, "command"),

@@ -12,7 +12,11 @@ namespace oxmem::apps {
 // left out, and nothing in it reaches a terminal as a control character.
 std::string FiguresText(const Json& process);
 
-// A member as text, whatever its type; empty if it is not there.
+// Whether a user who says `which` means this process: by its number, or by its name, as it is or as
+// FiguresText writes it.
+bool IsCalled(const Json& process, const std::string& which);
+
+// A member as text without control characters, whatever its type; empty if it is not there.
 std::string MemberText(const Json& json, const char* key);
 
 }  // namespace oxmem::apps

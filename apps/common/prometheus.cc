@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "apps/common/figures_json.h"
 #include "apps/common/version.h"
 
 namespace oxmem::apps {
@@ -20,7 +21,7 @@ constexpr std::array<uint64_t, 22> kBucketsNs = {
 
 std::string LabelValue(const std::string& text) {
   std::string out;
-  for (const char c : text) {
+  for (const char c : Utf8Text(text)) {
     if (c == '\\' || c == '"') out.push_back('\\');
     if (c == '\n') {
       out += "\\n";

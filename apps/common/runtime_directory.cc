@@ -14,6 +14,7 @@ namespace oxmem::apps {
 namespace {
 
 constexpr char kRootDirectory[] = "/run/oxmem";
+constexpr mode_t kMode = 0755;
 
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
@@ -34,7 +35,11 @@ absl::StatusOr<std::string> RuntimeDirectory() {
 
 absl::StatusOr<std::string> MakeRuntimeDirectory() {
   OXMEM_ASSIGN_OR_RETURN(std::string directory, RuntimeDirectory());
-  if (mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
+  if (mkdir(directory.c_str(), kMode) == 0) {
+    // The umask of whoever comes first is not for all that come later; sockets have their own
+    // modes.
+    if (chmod(directory.c_str(), kMode) != 0) return ErrnoStatus(errno, directory);
+  } else if (errno != EEXIST) {
     return ErrnoStatus(errno, absl::StrCat("cannot make the directory ", directory));
   }
   return directory;

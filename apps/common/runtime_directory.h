@@ -13,7 +13,8 @@ namespace oxmem::apps {
 // write to, and that is an error.
 absl::StatusOr<std::string> RuntimeDirectory();
 
-// The same, made if it is missing.
+// The same, made if it is missing, with mode 0755 whatever the umask: a socket in it says by its
+// own mode whom it is for.
 absl::StatusOr<std::string> MakeRuntimeDirectory();
 
 // Where to look for the sockets of others: only $OXMEM_RUNTIME_DIR if set; otherwise /run/oxmem,

@@ -185,8 +185,12 @@ void Predecessor::LetGo() {
 
 absl::StatusOr<std::string> KeeperPath(const std::string& directory) {
   OXMEM_ASSIGN_OR_RETURN(const fs::OurMount mount, fs::FindMount(directory));
+  return KeeperPathOf(mount.device);
+}
+
+absl::StatusOr<std::string> KeeperPathOf(const std::string& device) {
   OXMEM_ASSIGN_OR_RETURN(const std::string runtime, MakeRuntimeDirectory());
-  return absl::StrCat(runtime, "/mount-", mount.device, ".keeper");
+  return absl::StrCat(runtime, "/mount-", device, ".keeper");
 }
 
 }  // namespace oxmem::apps

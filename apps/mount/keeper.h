@@ -112,6 +112,8 @@ class Predecessor {
 // Where the keeper of the mount at the directory listens; an error if nothing of ours is mounted
 // there, or there is no place for sockets.
 absl::StatusOr<std::string> KeeperPath(const std::string& directory);
+// The same for a mount whose number is known (OurMount::device).
+absl::StatusOr<std::string> KeeperPathOf(const std::string& device);
 
 }  // namespace oxmem::apps
 

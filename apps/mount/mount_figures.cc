@@ -55,12 +55,13 @@ struct Latencies {
   }
 };
 
-Part FileFigures(const fs::FuseMount& mount, std::size_t index, const FileVolumes& volumes,
-                 std::vector<Figure>* mount_sums, Latencies* mount_latencies) {
+Part FileFigures(const fs::FuseMount& mount, const std::string& place, std::size_t index,
+                 const FileVolumes& volumes, std::vector<Figure>* mount_sums,
+                 Latencies* mount_latencies) {
   const fs::FileTable::File& file = mount.files().file(index);
   Part part;
   part.kind = kFileKind;
-  part.name = absl::StrCat(mount.options().directory, "/", file.name);
+  part.name = absl::StrCat(place, "/", file.name);
   part.facts = {{"source", file.source},
                 {"provider", file.provider},
                 {"size_bytes", absl::StrCat(file.size_bytes)},
@@ -99,14 +100,15 @@ std::vector<Figure> ReactorFigures(const fs::FuseMount& mount) {
 std::vector<Part> MountFigures(const fs::FuseMount& mount,
                                const std::vector<FileVolumes>& volumes) {
   std::vector<Part> parts(1);
+  const std::string place = mount.place();
   Latencies latencies;
   std::vector<Figure> sums;
   for (std::size_t i = 0; i < mount.files().size(); ++i) {
-    parts.push_back(FileFigures(mount, i, volumes[i], &sums, &latencies));
+    parts.push_back(FileFigures(mount, place, i, volumes[i], &sums, &latencies));
   }
   Part& whole = parts.front();
   whole.kind = kMountKind;
-  whole.name = mount.options().directory;
+  whole.name = place;
   whole.facts = {{"files", absl::StrCat(mount.files().size())},
                  {"threads", absl::StrCat(mount.reactor_count())},
                  {"read_only", mount.options().read_only ? "yes" : "no"}};

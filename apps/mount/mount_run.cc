@@ -276,7 +276,7 @@ Keeper::Things MountService::Things() const {
                         .socket_path = {}};
   for (const auto& opener : openers_) opener->AddOwnMemory(&things.memory);
   if (metrics_ != nullptr) things.listening = metrics_->listening_fds();
-  const absl::StatusOr<std::string> path = KeeperPath(mount_->options().directory);
+  const absl::StatusOr<std::string> path = KeeperPathOf(mount_->options().device);
   if (path.ok()) things.socket_path = *path;
   return things;
 }
@@ -383,14 +383,12 @@ absl::Status MountService::OfferFigures() {
   commands["stats"] = [this](const Json&) -> absl::StatusOr<Json> {
     return FiguresJson(Figures());
   };
-  const absl::StatusOr<fs::OurMount> mount = fs::FindMount(mount_->options().directory);
-  if (mount.ok()) {
-    commands[LendCommand(*mount)] = [this](const Json&) -> absl::StatusOr<Json> {
-      OXMEM_RETURN_IF_ERROR(keeping_->Lend());
-      return Json::object();
-    };
-    commands[RemountName(*mount)] = [this](const Json& request) { return Remount(request); };
-  }
+  const std::string& device = mount_->options().device;
+  commands[LendCommand(device)] = [this](const Json&) -> absl::StatusOr<Json> {
+    OXMEM_RETURN_IF_ERROR(keeping_->Lend());
+    return Json::object();
+  };
+  commands[RemountName(device)] = [this](const Json& request) { return Remount(request); };
   auto control = ControlServer::Start(loop_.get(), std::move(commands));
   if (control.ok()) {
     control_ = *std::move(control);
@@ -487,7 +485,7 @@ ProcessFigures MountService::Figures() const {
   ProcessFigures process;
   process.pid = getpid();
   process.command = "mount";
-  process.name = mount_->options().directory;
+  process.name = mount_->place();
   process.uptime = Now() - started_;
   process.resident_bytes = ResidentBytes();
   process.parts = MountFigures(*mount_, statistics_);

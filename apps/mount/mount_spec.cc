@@ -63,28 +63,28 @@ constexpr Duration kShortestInterval = Duration::Milliseconds(10);
 // Words for mount(8), the boot process and systemd, which they do not take out of the list, and
 // those that say what is true of every mount of ours.
 bool IsForOthers(std::string_view key) {
-  constexpr std::array<std::string_view, 20> kWords = {"_netdev",
-                                                       "nofail",
-                                                       "auto",
-                                                       "noauto",
-                                                       "user",
-                                                       "nouser",
-                                                       "users",
-                                                       "owner",
-                                                       "group",
-                                                       "defaults",
-                                                       "async",
-                                                       "nosuid",
-                                                       "nodev",
-                                                       "noatime",
-                                                       "relatime",
-                                                       "nodiratime",
-                                                       "default_permissions",
-                                                       "nouser",
-                                                       "comment",
-                                                       "norelatime"};
+  constexpr std::array<std::string_view, 23> kWords = {"_netdev",    "nofail",
+                                                       "auto",       "noauto",
+                                                       "user",       "nouser",
+                                                       "users",      "owner",
+                                                       "group",      "defaults",
+                                                       "async",      "nosuid",
+                                                       "nodev",      "noatime",
+                                                       "relatime",   "nodiratime",
+                                                       "norelatime", "nostrictatime",
+                                                       "noiversion", "silent",
+                                                       "loud",       "default_permissions",
+                                                       "comment"};
   return key.substr(0, 2) == "x-" || key.substr(0, 2) == "X-" ||
          std::find(kWords.begin(), kWords.end(), key) != kWords.end();
+}
+
+// Why a word of mount(8) is refused, as opposed to one that nobody knows; empty if it is none.
+std::string WhyNotHere(std::string_view key) {
+  if (key == "suid" || key == "dev") return "mounts of oxmem are always nosuid and nodev";
+  if (key == "strictatime") return "reading does not change times here; noatime says what is so";
+  if (key == "iversion") return "versions of files are not counted here";
+  return "";
 }
 
 absl::Status Wrong(std::string_view key, const std::string& why) {
@@ -212,6 +212,8 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
     spec.prometheus = value;
   } else if (key == "log_level") {
     spec.log_level = value;
+  } else if (const std::string why = WhyNotHere(key); !why.empty()) {
+    return Wrong(key, why);
   } else if (!IsForOthers(key)) {
     return absl::InvalidArgumentError(
         absl::StrCat("-o ", key, ": there is no such option (known: ", std::string(kKnown), ")"));

@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Borrow(const MountSpec& spec) {
   const absl::StatusOr<fs::OurMount> mount = fs::FindMount(spec.options.directory);
   if (!mount.ok() || fs::LivenessOf(mount->path) == fs::Liveness::kDead) return nullptr;
   std::string why = "no oxmem mount that can be asked from here says that it serves it";
-  for (const ProcessAnswer& process : AskAllProcesses(LendCommand(*mount), kLendPatience)) {
+  for (const ProcessAnswer& process : AskAllProcesses(LendCommand(mount->device), kLendPatience)) {
     if (!mount->MayBeServedBy(process.user)) continue;
     if (process.answer.ok()) {
       OXMEM_ASSIGN_OR_RETURN(const std::string path, KeeperPath(mount->path));
@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<Predecessor>> Borrow(const MountSpec& spec) {
     }
   }
   return absl::FailedPreconditionError(
-      absl::StrCat(mount->path, ": cannot be taken over: ", why,
+      absl::StrCat("cannot be taken over: ", why,
                    " (was OXMEM_RUNTIME_DIR another, or is it another user's?); the mount stays "
                    "as it is, oxmem umount takes it away"));
 }
@@ -70,7 +70,7 @@ void AdoptReadOnly(const Predecessor& predecessor, MountSpec* spec) {
 
 }  // namespace
 
-std::string LendCommand(const fs::OurMount& mount) { return absl::StrCat("keeper ", mount.device); }
+std::string LendCommand(const std::string& device) { return absl::StrCat("keeper ", device); }
 
 absl::StatusOr<std::unique_ptr<Predecessor>> FindPredecessor(MountSpec* spec, UniqueFd inherited) {
   if (inherited.valid()) {

@@ -23,8 +23,8 @@ namespace oxmem::apps {
 absl::StatusOr<std::unique_ptr<Predecessor>> FindPredecessor(MountSpec* spec, UniqueFd inherited);
 
 // What the server of the mount is asked for by its control socket when it has no keeper that could
-// be asked: one for a successor.
-std::string LendCommand(const fs::OurMount& mount);
+// be asked: one for a successor. `device` is OurMount's.
+std::string LendCommand(const std::string& device);
 
 // Whether the opened sources are those of the mount.
 absl::Status CheckSuccession(const Predecessor& predecessor, const MountSpec& spec,

@@ -117,7 +117,7 @@ class Server {
     Json request = request_;
     if (!instead.empty()) request["options"] = instead;
     request["only_check"] = only_check;
-    return absl::StrCat(RemountName(mount_), " ", JsonText(request));
+    return absl::StrCat(RemountName(mount_.device), " ", JsonText(request));
   }
 
   const fs::OurMount& mount_;

@@ -16,9 +16,9 @@ namespace oxmem::apps {
 // Whether the values of -o ask for it.
 bool AsksForRemount(const std::vector<std::string>& option_lists);
 
-// The command for the server of the mount (ControlServer). Its argument is an object with `source`,
-// a text, `options`, values of -o, and `only_check`.
-std::string RemountName(const fs::OurMount& mount);
+// The command for the server of the mount with that number, OurMount's (ControlServer). Its
+// argument is an object with `source`, a text, `options`, values of -o, and `only_check`.
+std::string RemountName(const std::string& device);
 
 // The mount with these options besides: those that are not named stay as they are, and those that
 // mount(8) repeats from the mount table or fstab are no change. An error says which one cannot be

@@ -177,9 +177,7 @@ bool AsksForRemount(const std::vector<std::string>& option_lists) {
   });
 }
 
-std::string RemountName(const fs::OurMount& mount) {
-  return absl::StrCat("remount ", mount.device);
-}
+std::string RemountName(const std::string& device) { return absl::StrCat("remount ", device); }
 
 absl::StatusOr<MountSpec> Remounted(const MountSpec& now, const std::string& source,
                                     const std::vector<std::string>& option_lists) {

@@ -71,6 +71,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   oxmem::apps::OpenStandardDescriptors();
+  oxmem::apps::SetUpSignals();
   oxmem::apps::BecomeKeeperIfAsked(argc, argv);
   return oxmem::apps::Main(argc, argv);
 }

@@ -71,7 +71,7 @@ int RunBench(const BenchOptions& options) {
     PrintText(options, **run, *result);
   }
   if (result->failure) return Fail(kProgram, absl::UnavailableError(result->failure->what));
-  return kExitDone;
+  return EndOutput(kProgram, kExitDone);
 }
 
 }  // namespace

@@ -172,7 +172,7 @@ int RunInfo(const InfoOptions& options) {
     PrintText(options, *opened, found);
   }
   opened->channel->Close();
-  return found.health.ok() ? kExitDone : Fail(kProgram, found.health);
+  return found.health.ok() ? EndOutput(kProgram, kExitDone) : Fail(kProgram, found.health);
 }
 
 }  // namespace

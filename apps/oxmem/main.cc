@@ -1,9 +1,14 @@
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "apps/common/cli.h"
 #include "apps/common/version.h"
@@ -41,6 +46,19 @@ bool IsCommand(const CLI::App& app, std::string_view word) {
   return false;
 }
 
+// What the user typed. Behind a word of a list the parser takes what follows -- for options, so
+// names that begin with a dash get another beginning there, which means the same of a directory.
+std::vector<std::string> WordsOf(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const auto mark = std::find(words.begin(), words.end(), "--");
+  if (mark == words.end() || (words[0] != "mount" && words[0] != "umount")) return words;
+  for (auto word = mark + 1; word != words.end(); ++word) {
+    if (absl::StartsWith(*word, "-")) word->insert(0, "./");
+  }
+  words.erase(mark);
+  return words;
+}
+
 int WrongUsage(const CLI::App& app, const CLI::ParseError& error) {
   std::string program = app.get_name();
   for (const CLI::App* command : app.get_subcommands()) {
@@ -74,9 +92,15 @@ int Main(int argc, char** argv) {
                              "a command is missing: ", CommandNames(app), " (see oxmem --help)")));
   }
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words = WordsOf(argc, argv);
+    std::reverse(words.begin(), words.end());  // as it takes them
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
+    if (error.get_exit_code() == 0) {  // --help and --version
+      const int code = app.exit(error);
+      std::cout.flush();
+      return EndOutput("oxmem", code);
+    }
     return WrongUsage(app, error);
   }
   return run();
@@ -87,6 +111,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   oxmem::apps::OpenStandardDescriptors();
+  oxmem::apps::SetUpSignals();
   oxmem::apps::RunAsPartOfAMount(argc, argv);
   return oxmem::apps::Main(argc, argv);
 }

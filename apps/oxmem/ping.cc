@@ -102,7 +102,7 @@ absl::Status Pinger::Run() {
   const Duration interval =
       Duration::Nanoseconds(static_cast<int64_t>(options_.interval_seconds * 1e9));
   Instant next = begin;
-  while (options_.count == 0 || sent_ < options_.count) {
+  while ((options_.count == 0 || sent_ < options_.count) && std::ferror(stdout) == 0) {
     if (!SleepUntil(next) || !PingOnce()) break;
     next = std::max(next + interval, Now());
   }
@@ -193,7 +193,7 @@ int Pinger::Report() const {
       absl::PrintF("%s\n%s", LatencyLine(latency_), LatencyChart(latency_));
     }
   }
-  if (answered_ != 0) return kExitDone;
+  if (answered_ != 0 || std::ferror(stdout) != 0) return EndOutput(kProgram, kExitDone);
   return Fail(kProgram,
               absl::UnavailableError(last_failure_.empty() ? "nothing was sent" : last_failure_));
 }

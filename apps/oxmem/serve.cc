@@ -38,7 +38,8 @@ absl::StatusOr<ServeOptions> Interpret(const Words& words) {
   }
   if (words.listens.empty()) {
     return absl::InvalidArgumentError(
-        "there is nowhere to listen: add --listen tloe://IFACE or --listen tloe+udp://HOST:PORT");
+        "there is nowhere to listen: add --listen tloe://IFACE, tloe+udp://HOST:PORT or "
+        "shm://NAME");
   }
   for (const std::string& text : words.regions) {
     OXMEM_ASSIGN_OR_RETURN(RegionSpec spec, ParseRegionSpec(text));
@@ -87,7 +88,8 @@ void AddOptions(CLI::App* command, Words* words) {
   command
       ->add_option("-l,--listen", words->listens,
                    "Where to serve it, repeatable: tloe://IFACE, tloe://IFACE/MAC for an address "
-                   "of its own, tloe+udp://HOST:PORT")
+                   "of its own, tloe+udp://HOST:PORT; for processes of this host shm://NAME, "
+                   "unix:/PATH.sock")
       ->type_name("URI")
       ->allow_extra_args(false);
   command

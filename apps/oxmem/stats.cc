@@ -23,18 +23,13 @@ struct StatsOptions {
   bool json = false;
 };
 
-bool IsWanted(const Json& process, const std::string& which) {
-  return which.empty() || MemberText(process, "pid") == which ||
-         MemberText(process, "name") == which;
-}
-
-int RunStats(const StatsOptions& options) {
+int PrintStats(const StatsOptions& options) {
   std::vector<Json> processes;
   absl::Status failed;
   for (const ProcessAnswer& one : AskAllProcesses("stats")) {
     if (!one.answer.ok()) {
       failed.Update(one.answer.status());
-    } else if (IsWanted(*one.answer, options.which)) {
+    } else if (options.which.empty() || IsCalled(*one.answer, options.which)) {
       processes.push_back(*one.answer);
     }
   }
@@ -56,6 +51,8 @@ int RunStats(const StatsOptions& options) {
   }
   return kExitDone;
 }
+
+int RunStats(const StatsOptions& options) { return EndOutput(kProgram, PrintStats(options)); }
 
 }  // namespace
 

@@ -22,6 +22,7 @@
 #include "apps/common/cli.h"
 #include "apps/common/control_client.h"
 #include "apps/common/event_loop.h"
+#include "apps/common/figures_text.h"
 #include "apps/oxmem/command.h"
 #include "apps/oxmem/number_option.h"
 #include "apps/top/terminal.h"
@@ -53,7 +54,11 @@ struct TopReport {
   std::size_t processes = 0;
   std::vector<TopRow> rows;
   std::vector<std::string> notes;  // what could not be asked
+  bool all_answered = true;
 };
+
+// A process that does not answer runs all the same.
+bool NothingRuns(const TopReport& report) { return report.rows.empty() && report.all_answered; }
 
 std::string TextOf(const Json& json, const char* key) {
   const auto found = json.find(key);
@@ -90,7 +95,7 @@ std::vector<std::string> MountedDirectories() {
     std::string directory;
     std::string type;
     if (words >> source >> directory >> type && type == "fuse.oxmem") {
-      directories.push_back(Unescaped(directory));
+      directories.push_back(Utf8Text(Unescaped(directory)));  // as it is in answers
     }
   }
   return directories;
@@ -134,21 +139,19 @@ TopReport Top::Read() {
   TopReport report;
   std::vector<Json> processes;
   std::set<std::string> served;
-  bool all_answered = true;
   for (const ProcessAnswer& one : AskAllProcesses("stats", kPatience)) {
     if (!one.answer.ok()) {
       report.notes.push_back(Printable(std::string(one.answer.status().message())));
-      all_answered = false;
+      report.all_answered = false;
       continue;
     }
     if (TextOf(*one.answer, "command") == "mount") served.insert(TextOf(*one.answer, "name"));
-    if (options_.which.empty() || TextOf(*one.answer, "name") == options_.which ||
-        TextOf(*one.answer, "pid") == options_.which) {
+    if (options_.which.empty() || IsCalled(*one.answer, options_.which)) {
       processes.push_back(*one.answer);
     }
   }
   for (const std::string& directory : MountedDirectories()) {
-    if (all_answered && served.count(directory) == 0) {
+    if (report.all_answered && served.count(directory) == 0) {
       report.notes.push_back(Printable(
           absl::StrCat(directory, ": mounted, but no process that can be asked serves it")));
     }
@@ -171,7 +174,7 @@ void Top::PrintReport(const TopReport& report, bool first) const {
     absl::PrintF("%s\n", TopHeading(kTopColumns));
     for (const TopRow& row : report.rows) absl::PrintF("%s\n", TopLine(row, kTopColumns));
     for (const std::string& note : report.notes) absl::PrintF("%s\n", note);
-    if (report.rows.empty()) absl::PrintF("no oxmem process is running\n");
+    if (NothingRuns(report)) absl::PrintF("no oxmem process is running\n");
   }
   std::fflush(stdout);
 }
@@ -188,13 +191,15 @@ int Top::RunBatch() {
     pause();
     const TopReport report = Read();
     PrintReport(report, i == 0);
+    if (std::ferror(stdout) != 0) break;
     if (!options_.which.empty() && report.processes == 0) {
-      return Fail(kProgram, absl::NotFoundError(
-                                absl::StrCat("no running process has the number or the name \"",
-                                             options_.which, "\" (oxmem stats lists all)")));
+      return Fail(kProgram, absl::NotFoundError(absl::StrCat(
+                                report.all_answered ? "no running process" : "none that answers",
+                                " has the number or the name \"", options_.which,
+                                "\" (oxmem stats lists all)")));
     }
   }
-  return kExitDone;
+  return EndOutput(kProgram, kExitDone);
 }
 
 void Top::Draw() {
@@ -203,7 +208,7 @@ void Top::Draw() {
   screen_->Size(&columns, &lines);
   std::vector<std::string> body;
   for (const TopRow& row : report_.rows) body.push_back(TopLine(row, columns));
-  if (report_.rows.empty()) body.emplace_back("no oxmem process is running");
+  if (NothingRuns(report_)) body.emplace_back("no oxmem process is running");
   for (const std::string& note : report_.notes) body.push_back(note);
   const auto room = static_cast<std::size_t>(std::max(lines - 2, 1));
   scrolled_ = std::min(scrolled_, body.size() > room ? body.size() - room : 0);

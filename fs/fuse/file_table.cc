@@ -111,7 +111,9 @@ bool FileTable::GetAttributes(uint64_t inode, struct stat* attributes) const {
   if (!index.has_value()) return true;
   attributes->st_size = static_cast<off_t>(files_[*index].size_bytes);
   attributes->st_blocks = static_cast<blkcnt_t>((files_[*index].size_bytes + 511) / 512);
-  const timespec written = ToTimespec(store_->written_ns(entry));
+  const int64_t written_ns = store_->written_ns(entry);
+  if (written_ns == 0) return true;  // not since the times were set, which may be before 1970
+  const timespec written = ToTimespec(written_ns);
   if (Later(written, own.modified)) attributes->st_mtim = written;
   if (Later(written, own.changed)) attributes->st_ctim = written;
   return true;

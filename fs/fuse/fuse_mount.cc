@@ -139,6 +139,7 @@ absl::Status FuseMount::Mount() {
     return absl::FailedPreconditionError(absl::StrCat(options_.directory, ": ", why));
   }
   mounted_ = true;
+  if (const auto mount = FindMount(options_.directory); mount.ok()) options_.device = mount->device;
   return reactors_[0]->Attach(fuse_session_fd(session));
 }
 
@@ -204,7 +205,7 @@ absl::Status FuseMount::Start() {
   }
   for (std::size_t i = 0; i < files_->size(); ++i) {
     const FileTable::File& file = files_->file(i);
-    if (files_->stale(i)) LookUpAgain(absl::StrCat(options_.directory, "/", file.name));
+    if (files_->stale(i)) LookUpAgain(absl::StrCat(place(), "/", file.name));
     spdlog::info("{}/{}: {} ({} bytes), {}{}", options_.directory, file.name, file.provider,
                  file.size_bytes, FileModeName(file.mode),
                  file.mode_reason.empty() ? "" : " (" + file.mode_reason + ")");
@@ -212,10 +213,20 @@ absl::Status FuseMount::Start() {
   return absl::OkStatus();
 }
 
+std::string FuseMount::place() const {
+  return PlaceOf(options_.device, options_.directory).value_or(options_.directory);
+}
+
+absl::Status FuseMount::UnmountHere(UnmountMode mode) const {
+  const auto where = PlaceOf(options_.device, options_.directory);
+  if (where.has_value()) return Unmount(*where, mode);
+  // Something else may be mounted at that directory now.
+  return ErrnoStatus(EINVAL, absl::StrCat(options_.directory, " (not mounted here any more)"));
+}
+
 absl::Status FuseMount::SetReadAhead() const {
-  OXMEM_ASSIGN_OR_RETURN(const OurMount mount, FindMount(options_.directory));
   const std::string path = absl::StrCat(
-      "/sys/class/bdi/", absl::StrReplaceAll(mount.device, {{"-", ":"}}), "/read_ahead_kb");
+      "/sys/class/bdi/", absl::StrReplaceAll(options_.device, {{"-", ":"}}), "/read_ahead_kb");
   std::ofstream file(path);
   file << options_.read_ahead_bytes / 1024 << std::endl;
   if (file) return absl::OkStatus();
@@ -225,7 +236,7 @@ absl::Status FuseMount::SetReadAhead() const {
 
 absl::Status FuseMount::Shutdown() {
   if (!mounted_ || running_ == 0) return absl::OkStatus();
-  absl::Status status = Unmount(options_.directory, UnmountMode::kClean);
+  absl::Status status = UnmountHere(UnmountMode::kClean);
   if (status.ok()) {
     mounted_ = false;
     if (WaitForEnd(kEndPatience)) {
@@ -238,9 +249,9 @@ absl::Status FuseMount::Shutdown() {
                      " is still mounted in another mount namespace (a container's, perhaps); "
                      "whoever uses it there gets errors from now on"));
   }
-  const std::string who = HoldersOf(options_.directory);
+  const std::string who = HoldersOf(place());
   WriteBack();
-  const absl::Status detached = Unmount(options_.directory, UnmountMode::kDetach);
+  const absl::Status detached = UnmountHere(UnmountMode::kDetach);
   mounted_ = !detached.ok();
   StopServing();
   OXMEM_RETURN_IF_ERROR(detached);
@@ -252,8 +263,9 @@ absl::Status FuseMount::Shutdown() {
 // File by file: a syncfs of FUSE begins to write and does not wait (Linux 6.18).
 void FuseMount::WriteBack() const {
   std::vector<std::string> paths;
+  const std::string directory = place();
   for (std::size_t i = 0; i < files_->size(); ++i) {
-    paths.push_back(absl::StrCat(options_.directory, "/", files_->file(i).name));
+    paths.push_back(absl::StrCat(directory, "/", files_->file(i).name));
   }
   const auto sync = [&paths] {
     int error = 0;
@@ -297,7 +309,7 @@ void FuseMount::Join() {
 FuseMount::~FuseMount() {
   const bool serving = !threads_.empty();
   if (mounted_ && (!serving || running_ != 0)) {
-    const absl::Status status = Unmount(options_.directory, UnmountMode::kDetach);
+    const absl::Status status = UnmountHere(UnmountMode::kDetach);
     if (!status.ok()) spdlog::debug("{}", std::string(status.message()));
   }
   for (auto& reactor : reactors_) reactor->Stop();

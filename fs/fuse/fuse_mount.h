@@ -13,6 +13,7 @@
 #include "fs/fuse/file_table.h"
 #include "fs/fuse/lead.h"
 #include "fs/fuse/mount_options.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/fuse/mount_record.h"
 #include "fs/fuse/reactor.h"
 #include "fs/volume/volume.h"
@@ -82,6 +83,8 @@ class FuseMount {
 
   const MountOptions& options() const { return options_; }
   const FileTable& files() const { return *files_; }
+  // The directory, or where somebody moved the mount.
+  std::string place() const;
 
   // Until Shutdown. Counters may be read by any thread.
   std::size_t reactor_count() const { return reactors_.size(); }
@@ -102,6 +105,7 @@ class FuseMount {
   void ForgetAttributes() const;
   void AskAgain();
   absl::Status SetReadAhead() const;
+  absl::Status UnmountHere(UnmountMode mode) const;
   // True if the reactors have ended by themselves, or do so in time.
   bool WaitForEnd(Duration patience) const;
   void WriteBack() const;

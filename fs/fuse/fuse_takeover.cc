@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/fuse_mount.h"
 #include "fs/fuse/kernel_abi.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/fuse/negotiation.h"
 #include "fs/fuse/passthrough.h"
 #include "spdlog/spdlog.h"
@@ -74,6 +75,7 @@ FileTable::File FileOf(const MountRecord::File& kept, const Volume& volume) {
 absl::Status FuseMount::WriteRecord(std::vector<std::byte> init_request) {
   init_request_ = std::move(init_request);
   MountRecord record{.directory = options_.directory,
+                     .device = options_.device,
                      .options = LastingOptions(options_),
                      .uid = options_.uid,
                      .gid = options_.gid,
@@ -135,7 +137,13 @@ absl::StatusOr<std::unique_ptr<FuseMount>> FuseMount::PrepareTakeOver(
   OXMEM_CHECK(!volumes.empty());
   OXMEM_ASSIGN_OR_RETURN(const MountRecord record, ReadMountRecord(life.record.get()));
   OXMEM_RETURN_IF_ERROR(CheckTakeOver(record, options, files, volumes[0]));
-  options.directory = record.directory;  // it may have been said from another place
+  options.device = record.device;
+  if (options.device.empty()) {
+    const auto mount = FindMount(options.directory);
+    if (mount.ok()) options.device = mount->device;
+  }
+  // It may have been said from another place, and moved.
+  options.directory = PlaceOf(options.device, record.directory).value_or(record.directory);
   std::vector<FileTable::File> table;
   for (std::size_t i = 0; i < files.size(); ++i) {
     table.push_back(FileOf(record.files[i], *volumes[0][i]));

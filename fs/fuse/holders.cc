@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -32,23 +33,79 @@ bool Within(const std::string& path, const std::string& directory) {
   return path == directory || absl::StartsWith(path, directory + "/");
 }
 
+// The file system that is mounted at a directory, by the numbers that the kernel gives its mounts:
+// a process of another mount namespace may have something else at the same path.
+class FileSystem {
+ public:
+  explicit FileSystem(const std::string& directory) {
+    const std::vector<MountTableEntry> table = ReadMountTable();
+    for (const MountTableEntry& entry : table) {
+      if (entry.path == directory) device_ = entry.device;
+    }
+    AddMountsOf(table);
+  }
+
+  // Whether a mount of it is among those that the process, a directory of /proc, can see.
+  bool IsSeenBy(const std::string& process) {
+    if (ReadLink(process + "/ns/mnt") == own_namespace_) return true;
+    return AddMountsOf(ReadMountTable(process.substr(process.rfind('/') + 1)));
+  }
+
+  // Whether a descriptor of the process is of it.
+  bool HasDescriptor(const std::string& process, const std::string& fd) {
+    const std::string mount = MountOf(absl::StrCat(process, "/fdinfo/", fd));
+    if (mount.empty() || mounts_.count(mount) != 0) return true;
+    IsSeenBy(process);
+    return mounts_.count(mount) != 0;
+  }
+
+ private:
+  bool AddMountsOf(const std::vector<MountTableEntry>& table) {
+    bool any = false;
+    for (const MountTableEntry& entry : table) {
+      if (entry.device != device_) continue;
+      mounts_.insert(entry.id);
+      any = true;
+    }
+    return any;
+  }
+
+  static std::string MountOf(const std::string& description) {
+    std::ifstream file(description);
+    for (std::string word; file >> word;) {
+      if (word == "mnt_id:" && file >> word) return word;
+    }
+    return "";
+  }
+
+  const std::string own_namespace_ = ReadLink("/proc/self/ns/mnt");
+  std::string device_;
+  std::set<std::string> mounts_;
+};
+
 // How a process uses something in the directory; empty if it does not.
-std::string UseBy(const std::string& process, const std::string& directory) {
-  if (Within(ReadLink(process + "/cwd"), directory)) return "works in it";
-  if (Within(ReadLink(process + "/root"), directory)) return "has its root in it";
+std::string UseBy(const std::string& process, const std::string& directory, FileSystem& mounted) {
+  const auto is_there = [&](const char* link) {
+    return Within(ReadLink(process + link), directory) && mounted.IsSeenBy(process);
+  };
+  if (is_there("/cwd")) return "works in it";
+  if (is_there("/root")) return "has its root in it";
   std::unique_ptr<DIR, int (*)(DIR*)> fds(opendir((process + "/fd").c_str()), closedir);
   while (fds != nullptr) {
     const dirent* entry = readdir(fds.get());
     if (entry == nullptr) break;
     const std::string target = ReadLink(absl::StrCat(process, "/fd/", entry->d_name));
-    if (Within(target, directory)) return absl::StrCat("has ", target, " open");
+    if (Within(target, directory) && mounted.HasDescriptor(process, entry->d_name)) {
+      return absl::StrCat("has ", target, " open");
+    }
   }
   std::ifstream maps(process + "/maps");
   for (std::string line; std::getline(maps, line);) {
     const std::size_t slash = line.find('/');
     if (slash == std::string::npos) continue;
     const std::string file = line.substr(slash);
-    if (Within(file, directory)) return absl::StrCat("maps ", file);
+    if (!Within(file, directory)) continue;
+    return mounted.IsSeenBy(process) ? absl::StrCat("maps ", file) : "";
   }
   return "";
 }
@@ -73,6 +130,7 @@ std::string FirstLine(const std::string& path) {
 }
 
 void AddProcesses(const std::string& directory, std::vector<std::string>* holders) {
+  FileSystem mounted(directory);
   for (const std::string& name : NamesIn("/proc", "")) {
     const auto pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
     if (pid <= 0) continue;
@@ -84,7 +142,7 @@ void AddProcesses(const std::string& directory, std::vector<std::string>* holder
       }
       continue;
     }
-    const std::string use = UseBy(process, directory);
+    const std::string use = UseBy(process, directory, mounted);
     if (use.empty()) continue;
     holders->push_back(absl::StrCat(FirstLine(process + "/comm"), " (pid ", pid, ") ", use));
   }

@@ -39,7 +39,8 @@ constexpr const char* FileModeName(FileMode mode) {
 }
 
 struct MountOptions {
-  std::string directory;
+  std::string directory;    // where it is mounted, or was before somebody moved it
+  std::string device;       // "0-45": the mount's number on this host, once there is one
   std::string device_name;  // what df and mount show; the source
   bool read_only = false;
   bool allow_other = false;  // users other than the one who mounts

@@ -179,6 +179,16 @@ absl::StatusOr<OurMount> FindMount(const std::string& directory) {
   return mount;
 }
 
+std::optional<std::string> PlaceOf(const std::string& device, const std::string& directory) {
+  std::optional<std::string> place;
+  for (const MountTableEntry& entry : ReadMountTable()) {
+    if (entry.device != device || entry.type != kMountType) continue;
+    if (entry.path == directory) return directory;
+    if (!place.has_value()) place = entry.path;
+  }
+  return place;
+}
+
 Liveness LivenessOf(const std::string& path) {
   constexpr int kPatienceMs = 2000;
   int ends[2];

@@ -1,6 +1,7 @@
 #ifndef FS_FUSE_MOUNT_POINT_H_
 #define FS_FUSE_MOUNT_POINT_H_
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -35,6 +36,10 @@ struct OurMount {
 
 // A mount of ours, whether or not anybody serves it: nothing is asked of it.
 absl::StatusOr<OurMount> FindMount(const std::string& directory);
+
+// Where the mount of ours with that number is, as this process sees it: at the directory, or where
+// somebody moved it; nothing if it is not seen. Nothing is asked of it.
+std::optional<std::string> PlaceOf(const std::string& device, const std::string& directory);
 
 enum class Liveness {
   kServed,

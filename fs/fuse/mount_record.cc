@@ -17,7 +17,8 @@ namespace oxmem::fs {
 namespace {
 
 constexpr uint64_t kMagic = 0x6f786d656d4d4e54;  // "oxmemMNT"
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersionWithoutDevice = 4;
+constexpr uint32_t kVersion = 5;
 constexpr std::size_t kLongest = 1 << 20;
 
 class Encoder {
@@ -88,8 +89,9 @@ MountRecord::File DecodeFile(Decoder& in, bool* mode_known) {
 std::vector<std::byte> EncodeMountRecord(const MountRecord& record) {
   Encoder out;
   out.Number(kMagic);
-  out.Number(kVersion);
+  out.Number(record.device.empty() ? kVersionWithoutDevice : kVersion);
   out.Text(record.directory);
+  if (!record.device.empty()) out.Text(record.device);
   out.Text(record.options);
   out.Number(record.uid);
   out.Number(record.gid);
@@ -116,13 +118,18 @@ absl::StatusOr<MountRecord> DecodeMountRecord(std::span<const std::byte> bytes) 
       absl::FailedPreconditionError("what was kept of the mount cannot be read");
   Decoder in(bytes);
   if (in.Number<uint64_t>() != kMagic) return unreadable;
-  if (const auto version = in.Number<uint32_t>(); version != kVersion) {
+  const auto version = in.Number<uint32_t>();
+  if (version != kVersion && version != kVersionWithoutDevice) {
     return absl::FailedPreconditionError(
         absl::StrCat("the mount was made by another version of oxmem (its record has version ",
                      version, ", this one knows ", kVersion, ")"));
   }
   MountRecord record;
   record.directory = in.Text();
+  if (version == kVersion) {
+    record.device = in.Text();
+    if (record.device.empty()) return unreadable;
+  }
   record.options = in.Text();
   record.uid = in.Number<uint32_t>();
   record.gid = in.Number<uint32_t>();

@@ -28,6 +28,7 @@ struct MountRecord {
   };
 
   std::string directory;
+  std::string device;   // as in MountOptions; empty in records of versions that did not know it
   std::string options;  // those that a successor must have too, as text
   // As they were asked for; those of a file may have been changed since.
   uint32_t uid = 0;

@@ -25,14 +25,15 @@ std::string Unescape(const std::string& text) {
 
 }  // namespace
 
-std::vector<MountTableEntry> ReadMountTable() {
+std::vector<MountTableEntry> ReadMountTable(const std::string& process) {
   std::vector<MountTableEntry> entries;
-  std::ifstream table("/proc/self/mountinfo");
+  std::ifstream table("/proc/" + process + "/mountinfo");
   for (std::string line; std::getline(table, line);) {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
     for (std::size_t i = 6; i + 2 < fields.size(); ++i) {
       if (fields[i] != "-") continue;
-      entries.push_back({.path = Unescape(fields[4]),
+      entries.push_back({.id = fields[0],
+                         .path = Unescape(fields[4]),
                          .type = fields[i + 1],
                          .source = Unescape(fields[i + 2]),
                          .device = absl::StrReplaceAll(fields[2], {{":", "-"}}),

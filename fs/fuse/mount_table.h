@@ -7,6 +7,7 @@
 namespace oxmem::fs {
 
 struct MountTableEntry {
+  std::string id;  // of this mount; one file system may have several
   std::string path;
   std::string type;
   std::string source;
@@ -16,8 +17,9 @@ struct MountTableEntry {
   std::string super_options;
 };
 
-// What this process sees mounted; of several at one path the topmost comes last.
-std::vector<MountTableEntry> ReadMountTable();
+// What a process sees mounted, this one or the one with that number; of several at one path the
+// topmost comes last. Empty if there is no such process.
+std::vector<MountTableEntry> ReadMountTable(const std::string& process = "self");
 
 }  // namespace oxmem::fs
 

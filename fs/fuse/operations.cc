@@ -20,6 +20,7 @@ namespace {
 
 // Nobody but us changes names and attributes, and what we change the kernel sees us change.
 constexpr double kForEver = 1e9;
+constexpr std::size_t kLongestName = 255;
 
 Reactor& ReactorOf(fuse_req_t request) {
   return *static_cast<Reactor*>(fuse_req_userdata(request));
@@ -60,7 +61,12 @@ void Init(void*, fuse_conn_info* connection) {
   WantPassthrough(connection);
 }
 
+// Before anything is made or renamed, its name is looked up too.
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  if (std::strlen(name) > kLongestName) {
+    fuse_reply_err(request, ENAMETOOLONG);
+    return;
+  }
   FileTable& files = ReactorOf(request).files();
   const auto index = parent == FileTable::kRootInode ? files.Find(name) : std::nullopt;
   fuse_entry_param entry{};

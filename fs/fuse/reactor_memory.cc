@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/libfuse_passthrough.h"
+#include "fs/fuse/mount_point.h"
 #include "fs/fuse/passthrough.h"
 #include "fs/fuse/reactor.h"
 #include "spdlog/spdlog.h"
@@ -34,7 +35,9 @@ void Reactor::CheckMemory(std::size_t file) {
                path,
                health.ok() ? absl::StrCat(volume.name(), " has other memory now")
                            : std::string(health.message()));
-  if (running_) LookUpAgain(path);
+  if (!running_) return;
+  const auto directory = PlaceOf(options_.device, options_.directory);
+  if (directory.has_value()) LookUpAgain(absl::StrCat(*directory, "/", files_->file(file).name));
 }
 
 void Reactor::NoteMemoryTime(std::size_t file) {

@@ -12,11 +12,11 @@ import tempfile
 PROJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "project")
 
 
-def run(*command, env=None):
+def run(*command, env=None, with_errors=False):
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nfailed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout + (done.stderr if with_errors else "")
 
 
 def find(prefix, name):
@@ -48,13 +48,39 @@ def by_pkg_config(prefix, scratch, cxx, sanitizers):
     return run(program)
 
 
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def check_install(build, scratch, prefix):
+    """Where mount(8) and systemd find what is theirs, whatever prefix the build was made for."""
+    said = run("cmake", "--install", build, "--prefix", prefix, with_errors=True)
+    has_mounts = "mount.oxmem" in said
+    if has_mounts and f"link mount.oxmem and mount.fuse.oxmem there from {prefix}/sbin" not in said:
+        sys.exit(f"nothing is said of a helper that mount(8) does not find:\n{said}")
+    root = os.path.join(scratch, "root")
+    said = run("cmake", "--install", build, "--prefix", "/usr", with_errors=True,
+               env=dict(os.environ, DESTDIR=root))
+    if "mount(8)" in said:
+        sys.exit(f"mount(8) looks in /usr/sbin:\n{said}")
+    for place, begins in ((prefix, prefix), (os.path.join(root, "usr"), "/usr")):
+        if has_mounts:
+            for name in ("mount.oxmem", "mount.fuse.oxmem"):
+                find(os.path.join(place, "sbin"), name)
+        for unit in ("oxmem-mount@.service", "oxmem-serve@.service"):
+            text = read(os.path.join(place, "lib", "systemd", "system", unit))
+            if f"\nExecStart={begins}/bin/oxmem " not in text:
+                sys.exit(f"{unit} starts something else than what was installed:\n{text}")
+
+
 def main():
     build, cxx = sys.argv[1:3]
     sanitizers = sys.argv[3] if len(sys.argv) > 3 else ""
     scratch = tempfile.mkdtemp(prefix="oxmem-consumer-")
     try:
         prefix = os.path.join(scratch, "prefix")
-        run("cmake", "--install", build, "--prefix", prefix)
+        check_install(build, scratch, prefix)
         run(find(os.path.join(prefix, "bin"), "oxmem"), "--version")
         for name in ("oxmem.1", "oxmem-serve.1", "oxmem-sources.7"):
             find(os.path.join(prefix, "share", "man"), name)

@@ -184,6 +184,24 @@ class Commands(E2eTest):
                    "2M", space=self.client)
 
 
+class FullOutput(E2eTest):
+    """What could not be written is not done."""
+
+    def test_it_is_an_error_in_one_line(self):
+        full = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
+        source = "mem:?size=1M"
+        self.start("bench", source, "-t", "1000")  # so that there is something to show
+        while not self.check("stats", "--json").json:
+            pass
+        for words in (("--help",), ("--version",), ("stats",), ("stats", "--json"), ("info", source),
+                      ("info", "--json", source), ("top", "--once"), ("top", "-b", "-i", "0.1"),
+                      ("ping", "-i", "0.01", source), ("ping", "-c", "1", "--json", source),
+                      ("bench", "-c", "10", source), ("bench", "-c", "10", "--json", source)):
+            with self.subTest(words):
+                self.refused(1, "standard output could not be written(: No space| .is there room)",
+                             *words, prefix=full, seconds=20)
+
+
 class DeadSockets(E2eTest):
     def test_only_those_in_the_own_place_are_taken_away(self):
         elsewhere = self.path("elsewhere")

@@ -70,6 +70,18 @@ class Documentation(E2eTest):
         self.assertEqual(self.complete("oxmem", "serve", "--listen", "tloe://l"), ["//lo"])
         self.assertEqual(self.complete("oxmem", "info", "tloe://l"), ["//lo/"])
         self.assertEqual(self.complete("oxmem", "info", "me"), ["mem:"])
+        for command in ("info", "ping", "bench", "mount"):
+            for typed, offered in (("un", "unix:"), ("sh", "shm://"), ("str", "stripe:"),
+                                   ("mi", "mirror:")):
+                self.assertIn(offered, self.complete("oxmem", command, typed), command)
+        self.assertLessEqual({"unix:", "shm://", "tloe+udp://", "tloe://lo"},
+                             set(self.complete("oxmem", "serve", "--listen", "")))
+
+    def test_help_names_every_way_to_listen(self):
+        text = re.sub(r"\s+", " ", self.check("serve", "--help").out)
+        listen = re.search(r"--listen (.*?) -a,", text)[1]
+        for scheme in ("tloe://", "tloe+udp://", "unix:", "shm://"):
+            self.assertIn(scheme, listen)
 
     def test_the_pages_are_well_formed(self):
         if shutil.which("groff") is None:
@@ -80,7 +92,11 @@ class Documentation(E2eTest):
             if "can't find macro file" in rendered.stderr or "mdoc" in rendered.stderr:
                 self.skipTest("groff is here without its mdoc macros")
             self.assertEqual(rendered.stderr, "", name)
-            self.assertIn("NAME", re.sub(".\x08", "", rendered.stdout))
+            text = re.sub(".\x08", "", rendered.stdout)
+            self.assertIn("NAME", text)
+            if name.endswith(".1"):
+                command = name[:-len(".1")].replace("-", " ")
+                self.assertRegex(text, rf"(?m)^SYNOPSIS\n +{command} ", name)
 
     def test_every_key_of_a_source_is_in_the_manual(self):
         page = read(os.path.join(MAN, "oxmem-sources.7"))

@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 import unittest
 
@@ -47,6 +48,24 @@ class Umount(MountTest):
             self.addCleanup(holder.kill)
         self.refused(1, r"(sleep \(pid \d+\) works in it, ){7}sleep .* works in it and 3 more; ",
                      "umount", self.dir)
+
+    def test_a_file_elsewhere_with_the_same_path_is_no_use_of_it(self):
+        """A process of another mount namespace, where another file system is at that place."""
+        innocent = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+             f"mount -t tmpfs none {self.dir} && cd {self.dir} && exec 5>{self.data} && echo ready && "
+             "exec sleep 1000"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.end, innocent)
+        self.assertEqual(innocent.stdout.readline(), "ready\n")
+        self.assertEqual(os.readlink(f"/proc/{innocent.pid}/fd/5"), self.data)
+        self.check("mount", "mem:?size=1M", self.dir)
+        with open(self.data, "rb"):
+            self.refused(1, rf"is in use: \S+ \(pid {os.getpid()}\) has {self.data} open; end",
+                         "umount", self.dir)
+        holder = subprocess.Popen(["sleep", "1000"], cwd=self.dir)
+        self.addCleanup(holder.wait)
+        self.addCleanup(holder.kill)
+        self.refused(1, rf"is in use: \S+ \(pid {holder.pid}\) works in it; end", "umount", self.dir)
 
     def test_a_lock_of_who_started_it_does_not_stay_with_the_mount(self):
         lock = self.path("lock")
@@ -105,6 +124,29 @@ class Umount(MountTest):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+class Inherited(MountTest):
+    """What a parent leaves to the processes that it starts."""
+
+    LIMITED = ("bash", "-c", 'ulimit -f 1000; exec "$@"', "bash")
+
+    def test_children_can_be_waited_for_whatever_the_parent_did(self):
+        ignoring = (sys.executable, "-c", "import os, signal, sys\n"
+                    "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+                    "os.execvp(sys.argv[1], sys.argv[1:])")
+        self.check("mount", "mem:?size=1M", self.dir, prefix=ignoring)
+        self.check("umount", self.dir, prefix=ignoring)
+        self.wait_for_no_process()
+
+    def test_memory_beyond_the_limit_for_files_is_refused_in_a_line(self):
+        self.refused(1, "cannot make 64M of memory: File too large .ulimit -f is 1000K here.*raise it",
+                     "mount", "mem:?size=64M", self.dir, prefix=self.LIMITED)
+        self.refused(1, "growing a memory file to 64M: File too large .ulimit -f is 1000K",
+                     "serve", "--region", "data=64M", "--listen", f"unix:{self.path('s')}",
+                     prefix=self.LIMITED)
+        self.check("mount", "mem:?size=512K", self.dir, prefix=self.LIMITED)
+        self.check("umount", self.dir)
 
 
 class StoppedDaemon(MountTest):
@@ -176,6 +218,28 @@ class Places(MountTest):
                 self.assertEqual(len(file.read()), 1 << 20)
             self.check("umount", directory)
             self.assertEqual(os.listdir(directory), [])
+
+    def test_a_relative_directory_that_begins_with_a_dash(self):
+        here = ("env", "-C", self.dir)
+        os.mkdir(os.path.join(self.dir, "-x"))
+        self.addCleanup(subprocess.run, ["umount", "-l", os.path.join(self.dir, "-x")],
+                        capture_output=True)
+        for words in (("mem:?size=1M", "--", "-x"), ("-o", "dax=never", "--", "mem:?size=1M", "-x")):
+            self.check("mount", *words, prefix=here)
+            self.assertEqual(os.listdir(os.path.join(self.dir, "-x")), ["data"])
+            self.check("umount", "--", "-x", prefix=here)
+        self.refused(2, "-x", "mount", "mem:?size=1M", "-x", prefix=here)
+
+    def test_a_directory_whose_name_is_awkward_is_found_by_it(self):
+        for name in ("line\nbreak", b"caf\xe9"):
+            directory = os.path.join(os.fsencode(self.directory), os.fsencode(name))
+            os.mkdir(directory)
+            self.check("mount", "mem:?size=1M", directory)
+            self.addCleanup(subprocess.run, ["umount", "-l", directory], capture_output=True)
+            self.assertEqual(len(self.check("stats", "--json", directory).json), 1)
+            top = self.check("top", "--once", "-i", "0.1", "--json", directory).json
+            self.assertEqual((len(top["rows"]), top["notes"]), (2, []))
+            self.check("umount", directory)
 
     def test_a_place_for_sockets_that_takes_none(self):
         """Then there are no figures and no replacement, and it says so; the mount works."""
@@ -267,6 +331,15 @@ class Options(MountTest):
             self.assertEqual(daemon.wait(), 0)
         self.assertEqual(sleeps["1"], 0)
         self.assertGreater(sleeps["0"], 100)
+
+    def test_words_of_mount_that_say_what_is_so_change_nothing(self):
+        self.check("mount", "mem:?size=1M", "-o", "silent,loud,nosuid,nodev,noatime,nostrictatime,"
+                   "noiversion,_netdev,nofail,x-systemd.automount,async,defaults", self.dir)
+        self.check("umount", self.dir)
+        for word, why in (("suid", "always nosuid and nodev"), ("dev", "always nosuid and nodev"),
+                          ("strictatime", "reading does not change times"),
+                          ("iversion", "versions of files are not counted")):
+            self.refused(2, f"-o {word}: .*{why}", "mount", "mem:?size=1M", "-o", word, self.dir)
 
     def test_what_is_wrong_is_one_line_and_mounts_nothing(self):
         for word in ("ro=1", "rw=0", "allow_other=1", "noexec=1", "uid=", "uid=-1", "uid=4294967296",
@@ -376,6 +449,33 @@ class Files(MountTest):
                     # Once for the file and once in the sum of its mount.
                     self.assertEqual(self.counted("flushes"), 2 * (number + 1))
 
+    def test_copies_of_a_file_with_holes(self):
+        """As of a device: O_TRUNC empties nothing, so holes must be written or punched."""
+        whole, shorter = self.path("whole"), self.path("shorter")
+        for path, size in ((whole, self.SIZE), (shorter, self.SIZE - (1 << 20))):
+            with open(path, "wb") as file:
+                file.truncate(size)
+                file.seek(5000)
+                file.write(b"A")
+                file.seek(2 << 20)
+                file.write(os.urandom(70000))
+        self.assertLess(os.stat(whole).st_blocks * 512, self.SIZE // 2, "it has no holes here")
+        for mode, words in self.MODES.items():
+            with self.subTest(mode):
+                self.check("mount", *words, self.dir)
+                for tool, original in ((("cp", "--sparse=never"), whole),
+                                       (("cp", "--sparse=never"), shorter),
+                                       (("cp", "--sparse=always"), whole)):
+                    self.run_tool("dd", "if=/dev/urandom", f"of={self.data}", "bs=1M", "count=4",
+                                  "conv=notrunc")
+                    self.run_tool(*tool, original, self.data)
+                    self.run_tool("cmp", "-n", str(os.stat(original).st_size), original, self.data)
+                with open(self.data, "r+b") as file:
+                    file.write(b"old")
+                self.run_tool("dd", f"if={whole}", f"of={self.data}", "bs=64K")
+                self.run_tool("cmp", whole, self.data)
+                self.check("umount", self.dir)
+
     def test_programs_that_copy(self):
         original = self.path("original")
         with open(original, "wb") as file:
@@ -383,7 +483,8 @@ class Files(MountTest):
         for mode, words in self.MODES.items():
             with self.subTest(mode):
                 self.check("mount", *words, self.dir)
-                for tool in (("cp", "--sparse=always"), ("cp", "-a"), ("rsync", "-aI", "--inplace")):
+                for tool in (("cp", "--sparse=always"), ("cp", "--sparse=never"),
+                             ("cp", "-a"), ("rsync", "-aI", "--inplace")):
                     if shutil.which(tool[0]) is None:
                         continue
                     self.run_tool("dd", "if=/dev/urandom", f"of={self.data}", "bs=1M", "count=4",

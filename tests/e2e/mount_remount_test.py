@@ -78,6 +78,72 @@ class RemountTest(KeeperTest):
             return re.search(rf"(?m) {self.dir} fuse.oxmem (\S*)", table.read())[1].split(",")
 
 
+class Moved(RemountTest):
+    """A mount that mount --move has taken elsewhere is still that mount."""
+
+    def setUp(self):
+        super().setUp()
+        # Only within a mount that is nobody else's can something be moved.
+        area = self.path("area")
+        os.mkdir(area)
+        self.run_tool("mount", "-t", "tmpfs", "none", area)
+        self.addCleanup(subprocess.run, ["umount", "-l", area], capture_output=True)
+        self.run_tool("mount", "--make-private", area)
+        self.before, self.dir = os.path.join(area, "before"), os.path.join(area, "after")
+        for directory in (self.before, self.dir):
+            os.mkdir(directory)
+            self.addCleanup(subprocess.run, ["umount", "-l", directory], capture_output=True)
+        self.data = os.path.join(self.dir, "data")
+
+    def processes(self):
+        # Of this test alone, by the place it has for sockets.
+        mark = f"OXMEM_RUNTIME_DIR={self.env['OXMEM_RUNTIME_DIR']}".encode()
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                pass
+        return found
+
+    def check_all_options(self):
+        self.remount("ro")
+        self.check_read_only()
+        self.remount("rw,umask=077,read_ahead=64K,timeout=7s,noexec")
+        self.check_writable(b"moved")
+        self.assertEqual(os.stat(self.data).st_mode & 0o777, 0o600)
+        self.assertIn("noexec", self.mounted_with())
+        self.remount("umask=022,read_ahead=1M,exec")
+        self.assertEqual([process["name"] for process in self.statistics()], [self.dir])
+
+    def test_it_is_changed_replaced_and_kept_where_it_is_now(self):
+        self.check("mount", "mem:?size=1M", "-o", "dax=never", self.before)
+        self.run_tool("mount", "--move", self.before, self.dir)
+        self.check_all_options()
+        first = self.daemon()
+        os.kill(first, signal.SIGKILL)
+        second = self.daemon(other_than=[first])
+        self.check_all_options()
+        self.check("mount", "--replace", "mem:?size=1M", "-o", "dax=never", self.dir)
+        self.assertNotIn(self.daemon(), (first, second))
+        self.check_all_options()
+        self.check("umount", self.dir)
+        self.wait_for_no_process()
+
+    def test_what_comes_to_the_old_place_is_left_alone(self):
+        daemon = self.start("mount", "-f", "mem:?size=1M", self.before)
+        daemon.wait_for(r"(?m)^" + self.before + "/")
+        self.run_tool("mount", "--move", self.before, self.dir)
+        self.check("mount", "mem:?size=2M", self.before)
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+        self.assertEqual(os.listdir(self.dir), [])
+        self.assertEqual(os.stat(os.path.join(self.before, "data")).st_size, 2 << 20)
+        self.check("umount", self.before)
+
+
 class ReadOnly(RemountTest):
     def check_both_ways(self, *words, **more):
         self.check("mount", *words, self.dir, **more)

@@ -1,6 +1,7 @@
 """Mounts of a node's memory on the same host: one memory for everybody who maps it."""
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import shutil
@@ -77,6 +78,50 @@ class Shared(MountTest):
                     self.addCleanup(os.close, found[-1])
         self.assertNotEqual(found, [])
         return found
+
+    def test_what_two_mounts_of_a_region_see_of_each_other(self):
+        """As oxmem-mount(1) says it, mode by mode."""
+        self.serve(None, "--region", "memory=64K", "--region",
+                   f"file=64K,backing=file:{self.path('region')}", "--listen", "shm://pool")
+        for mode, region, dax in (("passthrough", "memory", "always"), ("direct", "memory", "never"),
+                                  ("page-cache", "file", "auto")):
+            with self.subTest(mode), contextlib.ExitStack() as stack:
+                for directory in (self.dir, self.other):
+                    self.check("mount", f"shm://pool/{region}", "-o", f"dax={dax}", directory)
+                    stack.callback(self.check, "umount", directory)
+                here, there = (os.path.join(place, region) for place in (self.dir, self.other))
+                self.assertEqual(os.getxattr(here, "user.oxmem.dax"), mode.encode())
+                self.check_coherence(mode, here, there, stack)
+
+    def check_coherence(self, mode, here, there, stack):
+        def open_file(path):
+            fd = os.open(path, os.O_RDWR)
+            stack.callback(os.close, fd)
+            return fd
+        writer = open_file(there)
+        os.pwrite(writer, b"1--", 0)
+        reader = open_file(here)
+        memory = mmap.mmap(reader, 4096)
+        stack.callback(memory.close)
+        self.assertEqual((os.pread(reader, 1, 0), memory[:1]), (b"1", b"1"))
+        os.pwrite(writer, b"2", 0)
+        self.assertEqual(os.pread(reader, 1, 0), b"1" if mode == "page-cache" else b"2")
+        self.assertEqual(memory[:1], b"2" if mode == "passthrough" else b"1")
+        # Whoever opens the file anew has all of that mount look again.
+        again = open_file(here)
+        self.assertEqual([os.pread(again, 1, 0), os.pread(reader, 1, 0), memory[:1]], [b"2"] * 3)
+        # Written at once; stored with msync, and then by whole pages.
+        os.pwrite(reader, b"w", 5000)
+        self.assertEqual(os.pread(open_file(there), 1, 5000), b"w")
+        memory[1] = ord("s")
+        os.pwrite(writer, b"o", 2)
+        self.assertEqual(os.pread(open_file(there), 3, 0),
+                         b"2so" if mode == "passthrough" else b"2-o")
+        memory.flush()
+        self.assertEqual(os.pread(open_file(there), 3, 0),
+                         b"2so" if mode == "passthrough" else b"2s-")
+        for fd in (reader, writer):  # each in its own mount
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_the_checker_in_every_mode(self):
         self.node("shm://pool", size="4M")

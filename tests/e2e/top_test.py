@@ -154,6 +154,17 @@ class Plain(TopTest):
         bench.signal(signal.SIGKILL)
         bench.wait()
 
+    def test_one_that_does_not_answer_runs_all_the_same(self):
+        daemon = self.mount("mem:?size=1M", "-o", "dax=never")
+        daemon.stop()
+        report = self.check("top", "--once", "-i", "0.1").out
+        self.assertEqual(report.split("\n", 1)[1].count("\n"), 1, report)
+        self.assertIn("no answer in time", report)
+        result = self.run_oxmem("top", "--once", "-i", "0.1", str(daemon.pid))
+        self.assertEqual(result.code, 1)
+        self.assertIn("none that answers has the number or the name", result.err)
+        daemon.signal(signal.SIGCONT)
+
     def test_nothing_runs_and_nobody_is_called_so(self):
         self.assertIn("no oxmem process is running",
                       self.check("top", "--once", "-i", "0.1").out)

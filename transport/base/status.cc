@@ -1,11 +1,14 @@
 #include "transport/base/status.h"
 
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <cstring>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "transport/base/size.h"
 
 namespace oxmem {
 namespace {
@@ -46,11 +49,21 @@ int ErrnoOfCode(absl::StatusCode code) {
   }
 }
 
+// What the error's own words leave out: the limit that the caller can change.
+std::string Remedy(int error) {
+  rlimit limit{};
+  if (error != EFBIG || getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return "";
+  }
+  return absl::StrCat(" (ulimit -f is ", FormatSize(limit.rlim_cur),
+                      " here, for memory too; raise it)");
+}
+
 }  // namespace
 
 absl::Status ErrnoStatus(int error, std::string message) {
   absl::Status status(absl::ErrnoToStatusCode(error),
-                      absl::StrCat(message, ": ", std::strerror(error)));
+                      absl::StrCat(message, ": ", std::strerror(error), Remedy(error)));
   status.SetPayload(kErrnoPayload, absl::Cord(absl::StrCat(error)));
   return status;
 }

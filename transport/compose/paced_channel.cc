@@ -33,7 +33,9 @@ PacedChannel::PacedChannel(std::unique_ptr<Channel> below, const std::string& ki
 Instant PacedChannel::DueTime(const Request& request, Instant now) {
   // What is refused never gets onto the link, however long it claims to be.
   if (Validate(request, limits_) != Code::kOk) return now;
-  const bool moves_bytes = request.op == Op::kRead || request.op == Op::kWrite;
+  // Zeroing counts as the write of zeros that it is on the wires that have no shorter word for it.
+  const bool moves_bytes =
+      request.op == Op::kRead || request.op == Op::kWrite || request.op == Op::kZero;
   link_free_ = std::max(link_free_, now);
   if (options_.bytes_per_second != 0 && moves_bytes) {
     link_free_ = link_free_ + TimeFor(request.length, options_.bytes_per_second);

@@ -16,7 +16,8 @@ namespace oxmem::transport {
 struct PacedOptions {
   Duration latency;               // added to every request
   Duration jitter;                // and up to this much more, evenly spread
-  uint64_t bytes_per_second = 0;  // of reads and writes together, one after the other; 0: no bound
+  // Of reads, writes and zeroing together, one after the other; 0: no bound.
+  uint64_t bytes_per_second = 0;
   uint64_t requests_per_second = 0;  // 0: no bound
   uint64_t seed = 1;
   std::function<Instant()> clock = Now;

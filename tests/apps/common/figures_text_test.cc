@@ -40,5 +40,18 @@ TEST(FiguresText, WhatIsNotAsExpectedIsLeftOut) {
   EXPECT_THAT(TextOf(R"({"parts":[1,[],{"counters":[2]}]})"), Not(HasSubstr("2")));
 }
 
+TEST(FiguresText, AProcessIsCalledByItsNumberAndByItsNameAsItIsAndAsItIsShown) {
+  Json process;
+  process["pid"] = 12;
+  process["name"] = "/mnt/line\nbreak";
+  for (const char* which : {"12", "/mnt/line\nbreak", "/mnt/line\\x0abreak"}) {
+    EXPECT_TRUE(IsCalled(process, which)) << which;
+  }
+  EXPECT_FALSE(IsCalled(process, "/mnt/line"));
+  process["name"] = "caf\xef\xbf\xbd";
+  EXPECT_TRUE(IsCalled(process, "caf\xe9"));
+  EXPECT_FALSE(IsCalled(Json::object(), "12"));
+}
+
 }  // namespace
 }  // namespace oxmem::apps

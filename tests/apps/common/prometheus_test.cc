@@ -40,6 +40,17 @@ TEST(Prometheus, SumsAreCountersAndLevelsAreGauges) {
   EXPECT_THAT(text, HasSubstr("oxmem_uptime_seconds{process=\"a\\\"b\"} 1.500\n"));
 }
 
+TEST(Prometheus, NamesThatAreNotUtf8BecomeSo) {
+  ProcessFigures process = Example();
+  process.name = "caf\xe9";
+  process.parts[0].name = "\xff\"\xc3\xa9\n";
+  const std::string text = PrometheusText(process);
+  EXPECT_THAT(text, HasSubstr("oxmem_node_reads_total{process=\"caf\xef\xbf\xbd\","
+                              "node=\"\xef\xbf\xbd\\\"\xc3\xa9\\n\"} 3\n"));
+  EXPECT_THAT(text, Not(HasSubstr("\xe9\"")));
+  EXPECT_THAT(text, Not(HasSubstr("\xff")));
+}
+
 TEST(Prometheus, SamplesOfOneMetricStandTogetherUnderOneHeader) {
   const std::string text = PrometheusText(Example());
   EXPECT_THAT(text, HasSubstr("oxmem_node_reads_total{process=\"a\\\"b\",node=\"tloe://eth0\"} 3\n"

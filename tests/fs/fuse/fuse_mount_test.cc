@@ -203,6 +203,35 @@ TEST_P(FuseMountTest, DirectoryHasItsFilesAndTakesNoOthers) {
   EXPECT_EQ(errno, ENOENT);
 }
 
+TEST_P(FuseMountTest, ANameThatIsTooLongIsCalledSo) {
+  const std::string longest = mounted_->directory() + "/" + std::string(255, 'x');
+  const std::string longer = longest + "x";
+  struct stat attributes;
+  EXPECT_EQ(stat(longest.c_str(), &attributes), -1);
+  EXPECT_EQ(errno, ENOENT);
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(stat(longer.c_str(), &attributes), -1);
+    EXPECT_EQ(errno, ENAMETOOLONG);
+  }
+  EXPECT_EQ(open(longer.c_str(), O_CREAT | O_RDWR, 0600), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+  EXPECT_EQ(mkdir(longer.c_str(), 0700), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+  EXPECT_EQ(rename(mounted_->file().c_str(), longer.c_str()), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+}
+
+TEST_P(FuseMountTest, TimesBefore1970AreKept) {
+  const timespec times[2] = {{-5, 7}, {-3000000000, 9}};
+  ASSERT_EQ(utimensat(AT_FDCWD, mounted_->file().c_str(), times, 0), 0);
+  struct stat attributes;
+  ASSERT_EQ(stat(mounted_->file().c_str(), &attributes), 0);
+  EXPECT_EQ(attributes.st_atim.tv_sec, -5);
+  EXPECT_EQ(attributes.st_atim.tv_nsec, 7);
+  EXPECT_EQ(attributes.st_mtim.tv_sec, -3000000000);
+  EXPECT_EQ(attributes.st_mtim.tv_nsec, 9);
+}
+
 TEST_P(FuseMountTest, OwnerModeAndTimesAreKept) {
   const std::string file = mounted_->file();
   ASSERT_EQ(chmod(file.c_str(), 0640), 0);

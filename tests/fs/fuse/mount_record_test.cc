@@ -12,6 +12,7 @@ namespace {
 MountRecord Some() {
   MountRecord record;
   record.directory = "/mnt/oxmem";
+  record.device = "0-45";
   record.options = "rw,dax=auto";
   record.uid = 7;
   record.gid = 8;
@@ -40,6 +41,16 @@ TEST(MountRecord, IsReadAsItWasWritten) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(*read, Some());
   EXPECT_EQ(pwrite(fd->get(), "x", 1, 0), -1) << "nobody changes it any more";
+}
+
+TEST(MountRecord, OfAVersionThatDidNotKnowTheDeviceItIsRead) {
+  MountRecord record = Some();
+  record.device.clear();
+  const std::vector<std::byte> bytes = EncodeMountRecord(record);
+  EXPECT_EQ(bytes[11], std::byte{4});
+  const auto decoded = DecodeMountRecord(bytes);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(*decoded, record);
 }
 
 TEST(MountRecord, OneThatCouldNotBeReadIsNotWritten) {

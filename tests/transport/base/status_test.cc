@@ -1,5 +1,7 @@
 #include "transport/base/status.h"
 
+#include <sys/resource.h>
+
 #include <cerrno>
 
 #include "gtest/gtest.h"
@@ -22,6 +24,18 @@ TEST(Status, EveryCanonicalCodeHasAnErrno) {
   for (int code = 1; code <= 16; ++code) {
     EXPECT_NE(ErrnoOf(absl::Status(static_cast<absl::StatusCode>(code), "x")), 0) << code;
   }
+}
+
+TEST(Status, AFileThatMayNotGrowNamesTheLimitThatSaysSo) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit limited = before;
+  limited.rlim_cur = 1 << 20;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limited), 0);
+  const absl::Status status = ErrnoStatus(EFBIG, "growing it");
+  EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(status.message(),
+            "growing it: File too large (ulimit -f is 1M here, for memory too; raise it)");
 }
 
 TEST(Status, AnnotatePutsThePrefixFirst) {

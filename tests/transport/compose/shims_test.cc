@@ -129,6 +129,21 @@ TEST_F(Shims, ABandwidthPutsRequestsOneAfterTheOther) {
   EXPECT_EQ(channel->Poll(completions), 2u);
 }
 
+TEST_F(Shims, ZeroingTakesTheTimeOfAWriteOfZeros) {
+  const auto channel = Paced({.bytes_per_second = 1000000});  // 1 us a byte
+  const std::array<Request, 2> requests = {Request{.op = Op::kZero, .length = 5000},
+                                           Request{.op = Op::kZero, .offset = 8, .length = 1000}};
+  ASSERT_EQ(channel->Submit(requests), 2u);
+  const Instant start = now_;
+  Completion completion;
+  now_ = start + Duration::Microseconds(4999);
+  EXPECT_EQ(channel->Poll({&completion, 1}), 0u);
+  now_ = start + Duration::Microseconds(5000);
+  EXPECT_EQ(channel->Poll({&completion, 1}), 1u);
+  EXPECT_EQ(completion.code, Code::kOk);
+  EXPECT_EQ(channel->next_deadline(), start + Duration::Microseconds(6000));
+}
+
 TEST_F(Shims, ARequestRateCountsEveryKindOfRequest) {
   const auto channel = Paced({.requests_per_second = 1000});
   const std::vector<Request> requests(5, Request{.op = Op::kFlush});
