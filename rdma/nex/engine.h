@@ -139,6 +139,9 @@ class Engine {
   void OpenWay(Qp* qp);
   void CloseWay(Qp* qp);
   void StreamEnded(Qp* qp);
+  bool EndsUntouched(Qp* qp);
+  void AwaitPeer(Qp* qp);
+  void Hurry(Qp* qp);
   void LookAfterPeer(Qp* qp);
   void Watch(Qp* qp);
   void WatchAgain(Qp* qp);

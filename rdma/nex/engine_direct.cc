@@ -40,7 +40,7 @@ void Engine::OpenWay(Qp* qp) {
 
 void Engine::CloseWay(Qp* qp) {
   if (qp->way.peer == nullptr) return;
-  neighbours_->CloseDoor(qp->index);
+  if (neighbours_->CloseDoor(qp->index)) qp->machine->Touch();
   qp->way = {};
 }
 

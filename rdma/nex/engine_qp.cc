@@ -86,6 +86,7 @@ void Engine::EnterError(Qp* qp) {
   const bool before = qp->state.exchange(IBV_QPS_ERR) == IBV_QPS_ERR;
   CloseWay(qp);
   qp->handle()->state = IBV_QPS_ERR;
+  qp->connect_at = Instant::Never();
   if (qp->machine) {
     qp->machine->Fail();
     DeliverCompletions(qp);
@@ -110,11 +111,12 @@ void Engine::FlushReceives(Qp* qp) {
 
 void Engine::Pump(Qp* qp, bool acknowledge) {
   if (!qp->machine) return;
-  if (qp->stream.state() != Stream::State::kClosed &&
-      !qp->stream.Write(*qp->machine, acknowledge)) {
+  if (EndsUntouched(qp) || (qp->stream.state() != Stream::State::kClosed &&
+                            !qp->stream.Write(*qp->machine, acknowledge))) {
     StreamEnded(qp);
     return;
   }
+  if (qp->stream.state() == Stream::State::kClosed) Hurry(qp);
   Deliver(qp);
   if (qp->state == IBV_QPS_SQD && qp->drain_notify && qp->machine->drained()) {
     qp->drain_notify = false;
