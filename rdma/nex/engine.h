@@ -65,7 +65,7 @@ class Engine {
   // Same host (engine_direct.cc). With qp->mutex held:
   // Executes a read or write at once. False: nothing was done, it has to be posted.
   bool TryDirect(Qp* qp, const ibv_send_wr& wr);
-  void ChangeAccess(Qp* qp);  // the queue pair's access flags have changed
+  void ChangeAccess(Qp* qp);  // what the queue pair allows its peer has changed
 
   // UD (engine_datagram.cc). With qp->mutex held:
   void PostDatagram(Qp* qp, const ibv_send_wr& wr);  // the request is one that can be posted

@@ -29,7 +29,7 @@ void Engine::OpenWay(Qp* qp) {
   neighbours_->OpenDoor(qp->index,
                         {.connection = handshake.connection(),
                          .domain = identity.domain,
-                         .access = qp->machine->access(),
+                         .access = qp->machine->direct_access(),
                          .qpn = identity.qpn},
                         peer);
   NEX_DEBUG(1, "queue pair 0x%x: its peer, process %d, is on this host", identity.qpn,
@@ -45,7 +45,7 @@ void Engine::CloseWay(Qp* qp) {
 }
 
 void Engine::ChangeAccess(Qp* qp) {
-  if (qp->way.peer != nullptr) neighbours_->ChangeAccess(qp->index, qp->machine->access());
+  if (qp->way.peer != nullptr) neighbours_->ChangeAccess(qp->index, qp->machine->direct_access());
 }
 
 bool Engine::TryDirect(Qp* qp, const ibv_send_wr& wr) {

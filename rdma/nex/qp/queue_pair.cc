@@ -20,6 +20,7 @@ void QueuePair::Configure(const Parameters& parameters) {
   parameters_ = parameters;
   requester_.set_limits(parameters.requester);
   responder_.set_access(parameters.access);
+  responder_.set_serves_reads(parameters.serves_reads);
   responder_.set_rnr_timer(parameters.rnr_timer);
 }
 

@@ -32,6 +32,7 @@ class QueuePair {
   struct Parameters {
     Requester::Limits requester;
     std::uint32_t access = 0;
+    bool serves_reads = true;  // of the peer, and its atomics
     std::uint8_t rnr_timer = 0;
     // How long a request may wait for a peer that is not there; 0: for ever.
     Duration peer_timeout;
@@ -56,7 +57,11 @@ class QueuePair {
     requester_.CompleteDirect(wr, length);
   }
   const QpIdentity& identity() const { return identity_; }
-  std::uint32_t access() const { return parameters_.access; }
+  // What the peer may do by other means than requests, IBV_ACCESS_*.
+  std::uint32_t direct_access() const {
+    constexpr std::uint32_t kReads = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+    return parameters_.serves_reads ? parameters_.access : parameters_.access & ~kReads;
+  }
   void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
   void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
   void Fail();                                           // the verbs state became ERR: flush
