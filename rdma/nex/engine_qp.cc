@@ -10,6 +10,7 @@ namespace oxmem::nex {
 
 Qp* Engine::NewQp() {
   const std::lock_guard lock(qps_mutex_);
+  if (qps_taken_ == kMaxQps) return nullptr;
   for (std::uint32_t tried = 0; tried < kIndices; ++tried) {
     const std::uint32_t index = next_index_;
     next_index_ = (next_index_ + 1) % kIndices;
@@ -26,6 +27,7 @@ Qp* Engine::NewQp() {
       continue;
     }
     qp->taken = true;
+    ++qps_taken_;
     return qp;
   }
   return nullptr;
@@ -34,6 +36,7 @@ Qp* Engine::NewQp() {
 void Engine::ReleaseQp(Qp* qp) {
   const std::lock_guard lock(qps_mutex_);
   qp->taken = false;
+  --qps_taken_;
 }
 
 Qp* Engine::FindQp(std::uint32_t qpn) const {

@@ -211,6 +211,8 @@ struct Qp {
   std::unique_ptr<XrcQueues> xrc;
   std::unique_ptr<QueuePair> machine;     // connected types
   std::unique_ptr<DatagramQp> datagrams;  // UD
+  // What it sends to a group of which it is a member does not come back. Any thread reads it.
+  std::atomic<bool> deaf_to_itself{false};
   // Requests that have completed and whose completions the program has not polled: they still take
   // their places in the send queue. Changed under the lock of send_cq.
   std::atomic<std::uint32_t> unpolled{0};
