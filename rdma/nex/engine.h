@@ -35,6 +35,7 @@ namespace oxmem::nex {
 class Engine {
  public:
   static constexpr int kLeaseMs = 1;
+  static constexpr int kMaxQps = 16000;
   // After so long without anything from a peer that owes answers, its host is asked for.
   static constexpr Duration kSilence = Duration::Seconds(1);
 
@@ -65,7 +66,7 @@ class Engine {
   // Same host (engine_direct.cc). With qp->mutex held:
   // Executes a read or write at once. False: nothing was done, it has to be posted.
   bool TryDirect(Qp* qp, const ibv_send_wr& wr);
-  void ChangeAccess(Qp* qp);  // the queue pair's access flags have changed
+  void ChangeAccess(Qp* qp);  // what the queue pair allows its peer has changed
 
   // UD (engine_datagram.cc). With qp->mutex held:
   void PostDatagram(Qp* qp, const ibv_send_wr& wr);  // the request is one that can be posted
@@ -73,6 +74,8 @@ class Engine {
   // Joins the group on every interface of nex0; does nothing for a member. 0 or an errno.
   int JoinGroup(Qp* qp, const Gid& group);
   int LeaveGroup(Qp* qp, const Gid& group);
+  // How many datagrams came to a queue pair with another queue key.
+  std::uint32_t wrong_keys() const { return wrong_keys_.load(std::memory_order_relaxed); }
 
   // A receive was posted for queue pairs that wait for one. No lock held.
   void NotifyReceives(const std::vector<ReceiveQueue::Waiter>& waiters);
@@ -139,6 +142,9 @@ class Engine {
   void OpenWay(Qp* qp);
   void CloseWay(Qp* qp);
   void StreamEnded(Qp* qp);
+  bool EndsUntouched(Qp* qp);
+  void AwaitPeer(Qp* qp);
+  void Hurry(Qp* qp);
   void LookAfterPeer(Qp* qp);
   void Watch(Qp* qp);
   void WatchAgain(Qp* qp);
@@ -164,13 +170,15 @@ class Engine {
   std::mutex datagrams_mutex_;
   std::array<std::uint64_t, kDatagramFates> lost_{};  // by what became of them
   Instant report_lost_at_;
+  std::atomic<std::uint32_t> wrong_keys_{0};  // at most 65535; changed under datagrams_mutex_
   MulticastGroups groups_;
   pthread_t thread_{};
   std::latch thread_lives_{1};  // others of this host may look at it
 
-  mutable std::mutex qps_mutex_;  // guards the next two
+  mutable std::mutex qps_mutex_;  // guards the next three
   std::array<std::atomic<Qp*>, kIndices> qps_{};
   std::uint32_t next_index_ = 0;
+  int qps_taken_ = 0;
 
   std::mutex pending_mutex_;
   std::map<int, Pending> pending_;

@@ -61,20 +61,23 @@ void Engine::OpenStream(Qp* qp) {
   const std::uint32_t peer = qp->attributes.dest_qp_num;
   const Gid local = LocalGid(config_, qp->attributes.ah_attr);
   const Gid remote = RemoteGid(config_, qp->attributes.ah_attr);
-  const bool connects = own != peer ? own < peer : local < remote;
+  const bool to_self = own == peer && IsLocal(config_, remote);
+  qp->connects = !to_self && (own != peer ? own < peer : local < remote);
   qp->connect_tries = 0;
+  qp->hurried = false;
   qp->connect_at = Instant::Never();
-  if (own == peer && IsLocal(config_, remote)) {
+  if (to_self) {
     if (qp->stream.OpenToSelf()) {
       Watch(qp);
       qp->machine->Attach();
     }
-  } else if (connects) {
+  } else if (qp->connects) {
     TryConnect(qp);
   } else {
-    // Now it is known which of them is the peer. A peer that is not among them tries again.
-    for (Qp::Held& held : qp->held) {
-      if (AdoptLocked(qp, std::move(held.fd), held.hello)) break;
+    // Now it is known which of them is the peer. A peer that is not among them tries again, and
+    // one that is there twice has given the first up.
+    for (auto held = qp->held.rbegin(); held != qp->held.rend(); ++held) {
+      if (!HasGone(*held) && AdoptLocked(qp, std::move(held->fd), held->hello)) break;
     }
   }
   qp->held.clear();
@@ -138,19 +141,44 @@ void Engine::StreamEnded(Qp* qp) {
   qp->stream.Close(false);
   // A peer can greet, speak and go before anybody looks.
   if (qp->machine->attached()) {
-    NEX_DEBUG(1, "queue pair 0x%x lost its peer", qp->handle()->qp_num);
     qp->machine->Detach(Now());
-  } else if (!qp->machine->failed()) {
-    // The peer's process may be just about to be ready, or strangers keep it busy; the waiting
-    // doubles up to 0.6 s.
-    const std::int64_t wait_ms = std::int64_t{5} << qp->connect_tries;
-    qp->connect_tries = std::min(qp->connect_tries + 1, 7);
-    const std::uint32_t own = qp->handle()->qp_num;
-    const std::uint32_t peer = qp->attributes.dest_qp_num;
-    if (own <= peer) qp->connect_at = Now() + Duration::Milliseconds(wait_ms);
+    NEX_DEBUG(1, "queue pair 0x%x %s", qp->handle()->qp_num,
+              qp->machine->gone() ? "lost its peer" : "waits for its peer again");
   }
+  if (!qp->machine->gone() && !qp->machine->failed()) AwaitPeer(qp);
   Deliver(qp);
   SetTimer(qp);
+}
+
+// The peer's process may be just about to be ready, or strangers keep it busy; the waiting doubles
+// up to 0.6 s. A peer that was there and went before anything was said may be just recycling its
+// queue pair, or gone for good; with nothing to say to it, it is asked for less and less often.
+void Engine::AwaitPeer(Qp* qp) {
+  if (!qp->connects) return;
+  const int slowest = qp->machine->met() && !qp->machine->has_requests() ? 11 : 7;
+  const int tries = std::min(qp->connect_tries, slowest);
+  qp->connect_at = Now() + Duration::Milliseconds(std::int64_t{5} << tries);
+  qp->connect_tries = tries + 1;
+  Hurry(qp);
+}
+
+// The first requests that wait do not wait for the next attempt as well. Once only, as a peer may
+// come and go for ever.
+void Engine::Hurry(Qp* qp) {
+  if (qp->hurried || qp->connect_at.is_never() || !qp->machine->has_requests()) return;
+  qp->hurried = true;
+  qp->connect_tries = 0;
+  qp->connect_at = Now();
+}
+
+// Before the first request: a stream that its peer has closed meanwhile would swallow it.
+bool Engine::EndsUntouched(Qp* qp) {
+  QueuePair& machine = *qp->machine;
+  if (!machine.untouched() || !machine.wants_to_send()) return false;
+  if (qp->stream.state() != Stream::State::kOpen || !qp->stream.Readable()) return false;
+  if (!qp->stream.Read(machine, true)) return true;
+  if (qp->stream.unfinished()) WatchAgain(qp);
+  return false;
 }
 
 void Engine::CloseStream(Qp* qp) {
@@ -167,7 +195,7 @@ void Engine::CloseStream(Qp* qp) {
   }
   CloseWay(qp);
   qp->stream.Close(true);
-  qp->held.clear();
+  if (!qp->alive) qp->held.clear();
   qp->connect_at = qp->look_at = Instant::Never();
   if (qp->own_receives) qp->own_receives->Forget(qp);
   if (qp->srq != nullptr) qp->srq->queue->Forget(qp);
@@ -243,6 +271,7 @@ void Engine::AttachIncoming(UniqueFd fd, const Greeting& hello) {
   switch (qp->state.load()) {
     case IBV_QPS_RESET:
     case IBV_QPS_INIT:
+    case IBV_QPS_ERR:  // from which only RESET leads on
       if (qp->held.size() >= kMaxHeld) std::erase_if(qp->held, HasGone);
       if (qp->held.size() < kMaxHeld) qp->held.push_back({std::move(fd), hello});
       return;
@@ -264,6 +293,10 @@ bool Engine::AdoptLocked(Qp* qp, UniqueFd fd, const Greeting& hello) {
       getpeername(fd.get(), reinterpret_cast<sockaddr*>(&peer), &size) != 0 ||
       GidOf(peer) != RemoteGid(config_, qp->attributes.ah_attr)) {
     return false;
+  }
+  // The peer may have begun anew, and nobody has looked at the stream that it left.
+  if (qp->stream.state() == Stream::State::kOpen && qp->machine->untouched()) {
+    ServeLocked(qp, EPOLLIN | EPOLLRDHUP, Server::kThread);
   }
   // Who greeted and never confirmed must not keep the peer out.
   const bool unconfirmed =

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kDatagramBuffer = 4 << 20;
 constexpr Duration kReportPause = Duration::Seconds(1);
+constexpr std::uint32_t kMostWrongKeys = 0xffff;
 // So many are received before others are served.
 constexpr int kReceiveShare = 64;
 
@@ -162,6 +163,9 @@ DatagramFate Engine::DeliverPacket(Qp* qp, std::uint32_t qpn, const DatagramHead
   const DatagramFate fate =
       qp->datagrams->OnPacket(header, payload, qp->attributes.qkey, *regions_, *qp->receives);
   DeliverDatagrams(qp);
+  // A counter of the port, which stops at its end.
+  const std::uint32_t wrong = wrong_keys();
+  if (fate == DatagramFate::kWrongKey && wrong < kMostWrongKeys) wrong_keys_.store(wrong + 1);
   return fate;
 }
 
@@ -189,8 +193,8 @@ DatagramFate Engine::DeliverToGroup(std::span<const std::byte> packet, const Gid
   DatagramFate worst = DatagramFate::kReceived;
   for (Qp* qp : members) {
     const std::uint32_t qpn = qp->handle()->qp_num;
-    // Nobody hears itself; another host may have given the number too.
-    if (from_here && qpn == header->source_qpn) continue;
+    // Another host may have given the number too.
+    if (qp->deaf_to_itself && from_here && qpn == header->source_qpn) continue;
     worst = std::max(worst, DeliverPacket(qp, qpn, *header, packet.subspan(kDatagramHeaderBytes)));
   }
   return worst;

@@ -29,7 +29,7 @@ void Engine::OpenWay(Qp* qp) {
   neighbours_->OpenDoor(qp->index,
                         {.connection = handshake.connection(),
                          .domain = identity.domain,
-                         .access = qp->machine->access(),
+                         .access = qp->machine->direct_access(),
                          .qpn = identity.qpn},
                         peer);
   NEX_DEBUG(1, "queue pair 0x%x: its peer, process %d, is on this host", identity.qpn,
@@ -40,12 +40,12 @@ void Engine::OpenWay(Qp* qp) {
 
 void Engine::CloseWay(Qp* qp) {
   if (qp->way.peer == nullptr) return;
-  neighbours_->CloseDoor(qp->index);
+  if (neighbours_->CloseDoor(qp->index)) qp->machine->Touch();
   qp->way = {};
 }
 
 void Engine::ChangeAccess(Qp* qp) {
-  if (qp->way.peer != nullptr) neighbours_->ChangeAccess(qp->index, qp->machine->access());
+  if (qp->way.peer != nullptr) neighbours_->ChangeAccess(qp->index, qp->machine->direct_access());
 }
 
 bool Engine::TryDirect(Qp* qp, const ibv_send_wr& wr) {

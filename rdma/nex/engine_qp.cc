@@ -10,6 +10,7 @@ namespace oxmem::nex {
 
 Qp* Engine::NewQp() {
   const std::lock_guard lock(qps_mutex_);
+  if (qps_taken_ == kMaxQps) return nullptr;
   for (std::uint32_t tried = 0; tried < kIndices; ++tried) {
     const std::uint32_t index = next_index_;
     next_index_ = (next_index_ + 1) % kIndices;
@@ -26,6 +27,7 @@ Qp* Engine::NewQp() {
       continue;
     }
     qp->taken = true;
+    ++qps_taken_;
     return qp;
   }
   return nullptr;
@@ -34,6 +36,7 @@ Qp* Engine::NewQp() {
 void Engine::ReleaseQp(Qp* qp) {
   const std::lock_guard lock(qps_mutex_);
   qp->taken = false;
+  --qps_taken_;
 }
 
 Qp* Engine::FindQp(std::uint32_t qpn) const {
@@ -86,6 +89,7 @@ void Engine::EnterError(Qp* qp) {
   const bool before = qp->state.exchange(IBV_QPS_ERR) == IBV_QPS_ERR;
   CloseWay(qp);
   qp->handle()->state = IBV_QPS_ERR;
+  qp->connect_at = Instant::Never();
   if (qp->machine) {
     qp->machine->Fail();
     DeliverCompletions(qp);
@@ -110,11 +114,12 @@ void Engine::FlushReceives(Qp* qp) {
 
 void Engine::Pump(Qp* qp, bool acknowledge) {
   if (!qp->machine) return;
-  if (qp->stream.state() != Stream::State::kClosed &&
-      !qp->stream.Write(*qp->machine, acknowledge)) {
+  if (EndsUntouched(qp) || (qp->stream.state() != Stream::State::kClosed &&
+                            !qp->stream.Write(*qp->machine, acknowledge))) {
     StreamEnded(qp);
     return;
   }
+  if (qp->stream.state() == Stream::State::kClosed) Hurry(qp);
   Deliver(qp);
   if (qp->state == IBV_QPS_SQD && qp->drain_notify && qp->machine->drained()) {
     qp->drain_notify = false;

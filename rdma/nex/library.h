@@ -18,9 +18,12 @@
 namespace oxmem::nex {
 
 // Limits that the device announces and enforces.
-inline constexpr int kMaxQps = 16000;
+inline constexpr int kMaxQps = Engine::kMaxQps;
 inline constexpr int kMaxQueueDepth = 16384;
-inline constexpr int kMaxCqs = 65536;
+inline constexpr int kMaxCqs = 1 << 16;
+inline constexpr int kMaxDomains = 1 << 16;
+inline constexpr int kMaxAddresses = 1 << 20;
+inline constexpr int kMaxSharedQueues = 1 << 16;
 inline constexpr int kMaxCqe = 1 << 22;
 inline constexpr int kMaxRegions = Segment::kRegions;
 inline constexpr int kMaxReadsPerQp = 128;
@@ -28,14 +31,14 @@ inline constexpr int kMaxReadsPerQp = 128;
 // All objects behind handles, but queue pairs, which the engine keeps.
 struct Objects {
   ObjectPool<Context> contexts;
-  ObjectPool<Pd> domains;
+  ObjectPool<Pd> domains{kMaxDomains};
   ObjectPool<Mr> regions;
   ObjectPool<Mw> windows;
   ObjectPool<Channel> channels;
-  ObjectPool<Cq> completion_queues;
-  ObjectPool<Srq> receive_queues;
+  ObjectPool<Cq> completion_queues{kMaxCqs};
+  ObjectPool<Srq> receive_queues{kMaxSharedQueues};
   ObjectPool<Xrcd> xrc_domains;
-  ObjectPool<Ah> addresses;
+  ObjectPool<Ah> addresses{kMaxAddresses};
 
   void AbandonInChild();
 };
@@ -57,6 +60,7 @@ class Library {
   const Config& config() const { return config_; }
   RegionTable& regions() { return regions_; }
   Engine& engine() { return engine_; }
+  const Engine& engine() const { return engine_; }
   ibv_device* device() { return &device_.base; }
   Objects& objects() { return objects_; }
   int StartEngine();  // 0 or errno, after a message

@@ -16,21 +16,33 @@ namespace oxmem::nex {
 template <typename Object>
 class ObjectPool {
  public:
-  ObjectPool() = default;
+  static constexpr std::size_t kNoLimit = ~std::size_t{0};
+  // So many objects may be taken at a time.
+  explicit ObjectPool(std::size_t limit = kNoLimit) : limit_(limit) {}
   ObjectPool(const ObjectPool&) = delete;
   ObjectPool& operator=(const ObjectPool&) = delete;
 
   // An object that is not alive, as it was given back or new. Whoever takes it makes it alive.
+  // Where there are as many as there may be, that is as if there were no memory: std::bad_alloc.
   Object* Take() {
     {
       const std::lock_guard lock(mutex_);
+      if (taken_ == limit_) throw std::bad_alloc();
+      ++taken_;
       if (resting_.size() > kResting) {
         Object* object = resting_.front();
         resting_.pop_front();
         return object;
       }
     }
-    auto* node = new Node;
+    Node* node;
+    try {
+      node = new Node;
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      --taken_;
+      throw;
+    }
     node->next = made_.load();
     while (!made_.compare_exchange_weak(node->next, node)) {
     }
@@ -40,6 +52,7 @@ class ObjectPool {
   // `object` is not alive any more.
   void Give(Object* object) {
     const std::lock_guard lock(mutex_);
+    --taken_;
     try {
       resting_.push_back(object);
     } catch (const std::bad_alloc&) {
@@ -64,8 +77,10 @@ class ObjectPool {
   // So many rest before the first is used again.
   static constexpr std::size_t kResting = 256;
 
+  const std::size_t limit_;
   std::atomic<Node*> made_{nullptr};
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards the next two
+  std::size_t taken_ = 0;
   std::deque<Object*> resting_;
 };
 

@@ -110,8 +110,8 @@ struct Cq {
   // When it has only so many queue pairs, they are polled directly, without epoll.
   static constexpr int kDirect = 2;
   std::array<std::atomic<Qp*>, kDirect> direct{};
-  std::atomic<int> attached{0};               // queue pairs
-  std::atomic<int> elsewhere{0};              // of these, not in `direct`
+  std::atomic<int> attached{0};   // queue pairs
+  std::atomic<int> elsewhere{0};  // of these, not in `direct`
   // By whoever polls; exactness does not matter.
   std::atomic<std::uint32_t> polls{0};
   std::atomic<std::uint32_t> empty_polls{0};
@@ -212,19 +212,23 @@ struct Qp {
   std::unique_ptr<XrcQueues> xrc;
   std::unique_ptr<QueuePair> machine;     // connected types
   std::unique_ptr<DatagramQp> datagrams;  // UD
+  // What it sends to a group of which it is a member does not come back. Any thread reads it.
+  std::atomic<bool> deaf_to_itself{false};
   // Requests that have completed and whose completions the program has not polled: they still take
   // their places in the send queue. Changed under the lock of send_cq.
   std::atomic<std::uint32_t> unpolled{0};
   Stream stream;
-  // Who greeted before this queue pair was ready to receive, and knew who its peer is.
+  // Who greeted before this queue pair was ready to receive (again), and knew who its peer is.
   struct Held {
     UniqueFd fd;
     Greeting hello;
   };
   std::vector<Held> held;
   Way way;                                // to the peer's memory, on the same host
+  bool connects = false;                  // it greets its peer; else it waits for a greeting
   Instant connect_at = Instant::Never();  // next attempt
   int connect_tries = 0;
+  bool hurried = false;  // requests that wait have shortened the time until the next attempt
   Instant look_at = Instant::Never();  // when to see whether unanswered requests got on
   std::uint64_t looked_bytes = 0;      // what had come in by the last look
   Instant timer = Instant::Never();    // what the engine has for it

@@ -170,6 +170,7 @@ void Neighbourhood::OpenDoor(std::uint32_t index, const DoorFacts& facts,
                              std::shared_ptr<const Neighbour> peer) {
   Door& door = own_->door(index);
   door.busy.store(0);
+  door.visitor.store(0);
   door.domain.store(facts.domain);
   door.access.store(facts.access);
   door.qpn.store(facts.qpn);
@@ -202,14 +203,14 @@ void Neighbourhood::WaitWhile(Door& door, const Neighbour& peer, std::uint64_t m
   }
 }
 
-void Neighbourhood::CloseDoor(std::uint32_t index) {
+bool Neighbourhood::CloseDoor(std::uint32_t index) {
   Door& door = own_->door(index);
   door.connection.store(0);
   std::shared_ptr<const Neighbour> peer;
   {
     const std::lock_guard lock(mutex_);
     const auto found = open_doors_.find(index);
-    if (found == open_doors_.end()) return;
+    if (found == open_doors_.end()) return false;
     peer = found->second;
   }
   const std::uint64_t mark = door.busy.load();
@@ -217,6 +218,7 @@ void Neighbourhood::CloseDoor(std::uint32_t index) {
   // Only now: until the visitor has left, whoever deregisters memory must know of the door.
   const std::lock_guard lock(mutex_);
   open_doors_.erase(index);
+  return door.visitor.load() != 0;
 }
 
 void Neighbourhood::WaitForVisitors(std::uint32_t region) {

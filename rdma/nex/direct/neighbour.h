@@ -86,8 +86,8 @@ class Neighbourhood {
   void OpenDoor(std::uint32_t index, const DoorFacts& facts, std::shared_ptr<const Neighbour> peer);
   void ChangeAccess(std::uint32_t index, std::uint32_t access);
   // Returns when nobody stands in it. A peer that has died does not stand there, nor does one that
-  // was stopped behind its copy.
-  void CloseDoor(std::uint32_t index);
+  // was stopped behind its copy. True: somebody has been in it since it was opened.
+  bool CloseDoor(std::uint32_t index);
   // Returns when nobody is copying to or from the region, whose key is no longer valid.
   void WaitForVisitors(std::uint32_t region);
 

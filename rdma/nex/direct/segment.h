@@ -28,7 +28,7 @@ namespace oxmem::nex {
 struct alignas(64) Door {
   std::atomic<std::uint64_t> connection{0};  // 0: closed
   std::atomic<std::uint64_t> busy{0};        // a DoorMark, 0: nobody
-  std::atomic<std::uint32_t> visitor{0};     // the thread that stands in it
+  std::atomic<std::uint32_t> visitor{0};     // the thread that stands in it, or did; 0: none yet
   std::atomic<std::uint32_t> domain{0};      // protection domain that keys must belong to
   std::atomic<std::uint32_t> access{0};      // what the queue pair allows, IBV_ACCESS_*
   std::atomic<std::uint32_t> qpn{0};         // for windows that are bound to a queue pair

@@ -20,6 +20,7 @@ void QueuePair::Configure(const Parameters& parameters) {
   parameters_ = parameters;
   requester_.set_limits(parameters.requester);
   responder_.set_access(parameters.access);
+  responder_.set_serves_reads(parameters.serves_reads);
   responder_.set_rnr_timer(parameters.rnr_timer);
 }
 
@@ -31,9 +32,8 @@ int QueuePair::Post(const ibv_send_wr& wr, const BindWork* bind, Instant now) {
     CompleteUnreliable();
   } else if (gone_) {
     AwaitLoss(now);
-  } else if (!attached_ && peer_deadline_.is_never() && !requester_.idle() &&
-             parameters_.peer_timeout.nanoseconds() > 0) {
-    peer_deadline_ = now + parameters_.peer_timeout;
+  } else if (!attached_) {
+    AwaitPeer(now);
   }
   return 0;
 }
@@ -77,18 +77,24 @@ void QueuePair::Reset() {
   responder_.Reset();
   out_.Clear();
   completions_.clear();
-  attached_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ = peer_seen_ = peer_told_ =
-      stuck_ = send_failed_ = send_failure_new_ = false;
-  peer_deadline_ = Instant::Never();
+  attached_ = met_ = touched_ = gone_ = failed_ = sending_ = self_failed_ = access_error_ =
+      peer_seen_ = peer_told_ = stuck_ = send_failed_ = send_failure_new_ = false;
+  peer_deadline_ = patient_until_ = Instant::Never();
   sink_ = Sink::kHeader;
   header_have_ = 0;
   payload_left_ = payload_done_ = 0;
 }
 
 void QueuePair::Attach() {
-  attached_ = true;
-  peer_deadline_ = Instant::Never();
+  attached_ = met_ = true;
+  patient_until_ = std::exchange(peer_deadline_, Instant::Never());
   responder_.OnAttached();
+}
+
+// For a peer that is not there, as long as requests wait for it.
+void QueuePair::AwaitPeer(Instant now) {
+  if (!peer_deadline_.is_never() || requester_.idle()) return;
+  if (parameters_.peer_timeout > Duration()) peer_deadline_ = now + parameters_.peer_timeout;
 }
 
 void QueuePair::AwaitLoss(Instant now) {
@@ -100,6 +106,14 @@ void QueuePair::AwaitLoss(Instant now) {
 void QueuePair::Detach(Instant now) {
   if (!attached_) return;
   attached_ = false;
+  if (!failed_ && untouched()) {
+    out_.Clear();
+    requester_.StartOver();
+    responder_.Reset();
+    if (!requester_.idle()) peer_deadline_ = patient_until_;
+    AwaitPeer(now);
+    return;
+  }
   gone_ = true;
   if (failed_) return;
   responder_.FailCurrent(IBV_WC_WR_FLUSH_ERR);
@@ -138,6 +152,8 @@ bool QueuePair::Handle(Verdict verdict) {
 bool QueuePair::OnHeader(Instant now) {
   const auto header = DecodeHeader(std::span<const std::byte, kHeaderBytes>(header_));
   header_have_ = 0;
+  // What every stream begins with is no news.
+  if (!header || header->type != FrameType::kCredits) Touch();
   if (!header) return false;
   const bool request = IsRequest(header->type);
   if (request) peer_seen_ = true;
@@ -232,8 +248,7 @@ void QueuePair::StageFrames(bool acknowledge) {
   while (!out_.full()) {
     OutFrame& frame = out_.Push();
     // Answers first: the peer waits for them, and an acknowledgement with them is free.
-    const bool now =
-        acknowledge || responder_.ack_urgent() || (sending_ && requester_.HasWorkToStage());
+    const bool now = acknowledge || responder_.ack_urgent() || wants_to_send();
     if (responder_.Stage(&frame, now)) continue;
     if (!failed_ && !send_failed_ && sending_ && requester_.Stage(&frame)) continue;
     out_.DropLast();
@@ -265,8 +280,10 @@ bool QueuePair::OnOutputRefused() {
 void QueuePair::OnWritten(std::size_t bytes) {
   bytes_out_ += bytes;
   out_.Advance(bytes, [this](const OutFrame& frame) {
+    if (frame.request) Touch();
     if (frame.request && !failed_) requester_.OnSent(frame);
   });
+  if (out_.mid_frame() && out_.Front().request) Touch();
 }
 
 Instant QueuePair::deadline() const {

@@ -18,7 +18,12 @@ namespace oxmem::nex {
 // The verbs states (RESET … ERR) are the caller's; the machine knows only:
 //
 //   idle --Attach--> attached --Detach (peer gone)--> gone
+//     | ^--Detach, untouched--'                            |
 //     \________________ Fail (local or remote error) ____/--> failed --Reset--> idle
+//
+// A stream is untouched as long as nothing of a program went over it, in either direction. Its
+// end is none of the pair: on a device nothing was sent either, so the next stream begins where
+// this one did.
 //
 // A request of an unreliable queue pair that is wrong on this side stops sending only: what is
 // posted is flushed until ResumeSending, and receiving goes on (InfiniBand 10.3.1, SQE).
@@ -27,6 +32,7 @@ class QueuePair {
   struct Parameters {
     Requester::Limits requester;
     std::uint32_t access = 0;
+    bool serves_reads = true;  // of the peer, and its atomics
     std::uint8_t rnr_timer = 0;
     // How long a request may wait for a peer that is not there; 0: for ever.
     Duration peer_timeout;
@@ -47,10 +53,15 @@ class QueuePair {
   int Check(const ibv_send_wr& wr) const { return requester_.Check(wr); }
   std::uint32_t unfinished() const { return requester_.unfinished(); }  // requests
   void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length) {
+    Touch();
     requester_.CompleteDirect(wr, length);
   }
   const QpIdentity& identity() const { return identity_; }
-  std::uint32_t access() const { return parameters_.access; }
+  // What the peer may do by other means than requests, IBV_ACCESS_*.
+  std::uint32_t direct_access() const {
+    constexpr std::uint32_t kReads = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+    return parameters_.serves_reads ? parameters_.access : parameters_.access & ~kReads;
+  }
   void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
   void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
   void Fail();                                           // the verbs state became ERR: flush
@@ -64,6 +75,13 @@ class QueuePair {
   void Attach();
   void Detach(Instant now);
   bool attached() const { return attached_; }
+  bool untouched() const { return !touched_ && header_have_ == 0; }
+  void Touch() { touched_ = true; }  // something went by other means than the stream
+  // The machine has been attached since it was made or reset.
+  bool met() const { return met_; }
+  // Requests would be written if there were room.
+  bool wants_to_send() const { return sending_ && requester_.HasWorkToStage(); }
+  bool has_requests() const { return !requester_.idle(); }
   bool gone() const { return gone_; }
   bool failed() const { return failed_; }
   // The stream should be closed once everything is written (false while a NAK is not yet read).
@@ -91,8 +109,8 @@ class QueuePair {
   void OnWritten(std::size_t bytes);
   // Nothing waits to be written or delivered.
   bool quiet() const {
-    return out_.empty() && completions_.empty() && !responder_.has_output() &&
-           !(sending_ && requester_.HasWorkToStage()) && !self_failed_ && !send_failure_new_;
+    return out_.empty() && completions_.empty() && !responder_.has_output() && !wants_to_send() &&
+           !self_failed_ && !send_failure_new_;
   }
   bool ack_due() const { return responder_.ack_due() && attached_ && !failed_; }
   bool ack_urgent() const { return responder_.ack_urgent(); }
@@ -128,6 +146,7 @@ class QueuePair {
   void FailSending();         // by what the requester found
   void CompleteUnreliable();  // nobody will know what became of it
   void AwaitLoss(Instant now);
+  void AwaitPeer(Instant now);
   void StageFrames(bool acknowledge);
 
   const QpIdentity identity_;
@@ -139,6 +158,8 @@ class QueuePair {
   Parameters parameters_;
 
   bool attached_ = false;
+  bool met_ = false;
+  bool touched_ = false;
   bool gone_ = false;
   bool failed_ = false;
   bool sending_ = false;
@@ -150,6 +171,8 @@ class QueuePair {
   bool peer_seen_ = false;
   bool peer_told_ = false;
   Instant peer_deadline_ = Instant::Never();
+  // What peer_deadline_ was when the peer came: one that comes and goes gets no more time.
+  Instant patient_until_ = Instant::Never();
 
   Sink sink_ = Sink::kHeader;
   Sink drain_of_ = Sink::kHeader;

@@ -378,6 +378,12 @@ void Requester::Resume() {
   next_sequence_ = sent_;
 }
 
+void Requester::StartOver() {
+  GoBack();
+  credit_limit_ = 0;
+  rewound_ = limited_ = false;
+}
+
 void Requester::Reset() {
   ring_.Clear();
   cursor_ = ring_.tail();
@@ -395,6 +401,8 @@ void Requester::CompleteUnreliable() {
     if (failed_) break;
   }
   cursor_ = ring_.head();
+  // What never went out leaves no gap.
+  next_sequence_ = sent_;
 }
 
 }  // namespace oxmem::nex

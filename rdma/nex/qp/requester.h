@@ -71,8 +71,9 @@ class Requester {
 
   // The oldest request fails with `status`; false when there is none.
   bool FailOldest(ibv_wc_status status);
-  void Flush();   // everything that is left completes as flushed, in order
-  void Resume();  // after a failure that the peer did not see; everything is flushed
+  void Flush();      // everything that is left completes as flushed, in order
+  void Resume();     // after a failure that the peer did not see; everything is flushed
+  void StartOver();  // with another stream: nothing was sent over the one that ended
   void Reset();
   bool failed() const { return failed_; }
   bool idle() const { return ring_.empty(); }

@@ -181,7 +181,9 @@ Verdict Responder::OnWrite() {
 }
 
 Verdict Responder::OnRead() {
-  if ((access_ & IBV_ACCESS_REMOTE_READ) == 0) return Deny(NakCode::kInvalidRequest);
+  if (!serves_reads_ || (access_ & IBV_ACCESS_REMOTE_READ) == 0) {
+    return Deny(NakCode::kInvalidRequest);
+  }
   if (!RemotePayload(current_.address, current_.key, current_.length, IBV_ACCESS_REMOTE_READ)) {
     return Deny(NakCode::kRemoteAccess);
   }
@@ -199,7 +201,7 @@ Verdict Responder::OnRead() {
 }
 
 Verdict Responder::OnAtomic() {
-  if ((current_.address & 7) != 0) return Deny(NakCode::kInvalidRequest);
+  if (!serves_reads_ || (current_.address & 7) != 0) return Deny(NakCode::kInvalidRequest);
   if ((access_ & IBV_ACCESS_REMOTE_ATOMIC) == 0) return Deny(NakCode::kInvalidRequest);
   if (answers_tail_ - answers_head_ >= kMaxReads) return Deny(NakCode::kInvalidRequest);
   std::uint32_t domain;

@@ -23,6 +23,8 @@ class Responder {
             SharedQueueFinder* finder, std::vector<Completion>* out);
 
   void set_access(std::uint32_t access) { access_ = access; }
+  // Without it reads and atomics are refused (max_dest_rd_atomic 0).
+  void set_serves_reads(bool serves) { serves_reads_ = serves; }
   void set_rnr_timer(std::uint8_t code) { rnr_timer_ = code; }
 
   Verdict OnRequest(const FrameHeader& header);
@@ -83,6 +85,7 @@ class Responder {
   SharedQueueFinder* const finder_;
   std::vector<Completion>* const out_;
   std::uint32_t access_ = 0;
+  bool serves_reads_ = true;
   std::uint8_t rnr_timer_ = 0;
 
   std::uint32_t expected_ = 0;  // sequence of the next request

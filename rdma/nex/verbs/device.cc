@@ -80,7 +80,7 @@ void FillDeviceAttributes(const Library& library, ibv_device_attr* a) {
   a->max_cq = kMaxCqs;
   a->max_cqe = kMaxCqe;
   a->max_mr = kMaxRegions;
-  a->max_pd = 1 << 16;
+  a->max_pd = kMaxDomains;
   a->max_qp_rd_atom = a->max_qp_init_rd_atom = kMaxReadsPerQp;
   a->max_res_rd_atom = kMaxReadsPerQp * kMaxQps;
   // They are atomic for processors too (IBV_ATOMIC_GLOB), but devices say HCA, and UCX looks for
@@ -90,8 +90,8 @@ void FillDeviceAttributes(const Library& library, ibv_device_attr* a) {
   a->max_mcast_grp = MulticastGroups::kMaxGroups;
   a->max_mcast_qp_attach = MulticastGroups::kMaxMembers;
   a->max_total_mcast_qp_attach = MulticastGroups::kMaxGroups * MulticastGroups::kMaxMembers;
-  a->max_ah = 1 << 20;
-  a->max_srq = 1 << 16;
+  a->max_ah = kMaxAddresses;
+  a->max_srq = kMaxSharedQueues;
   a->max_srq_wr = kMaxQueueDepth;
   a->max_srq_sge = kMaxSges;
   a->max_pkeys = 1;
@@ -106,6 +106,7 @@ void FillPortAttributes(const Library& library, ibv_port_attr* a) {
   a->gid_tbl_len = static_cast<int>(library.config().addresses.size());
   a->port_cap_flags = IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS;
   a->max_msg_sz = kMaxMessageBytes;
+  a->qkey_viol_cntr = library.engine().wrong_keys();
   a->pkey_tbl_len = 1;
   a->lid = LidOf(library.config().addresses[0].gid);
   a->max_vl_num = 1;

@@ -78,6 +78,7 @@ void Configure(Qp* qp) {
   parameters.requester.max_reads = attributes.max_rd_atomic;
   parameters.requester.rnr_retries = attributes.rnr_retry;
   parameters.access = attributes.qp_access_flags;
+  parameters.serves_reads = attributes.max_dest_rd_atomic > 0;
   parameters.rnr_timer = attributes.min_rnr_timer;
   parameters.peer_timeout = PeerTimeout(attributes, qp->init.qp_type);
   qp->machine->Configure(parameters);
@@ -127,7 +128,7 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
   }
   if (from == IBV_QPS_SQE && qp->machine) qp->machine->ResumeSending();
   Configure(qp);
-  if ((mask & IBV_QP_ACCESS_FLAGS) != 0) engine.ChangeAccess(qp);
+  if ((mask & (IBV_QP_ACCESS_FLAGS | IBV_QP_MAX_DEST_RD_ATOMIC)) != 0) engine.ChangeAccess(qp);
   if (from == IBV_QPS_INIT && to == IBV_QPS_RTR && qp->machine) engine.OpenStream(qp);
   if (qp->machine && to >= IBV_QPS_RTR) engine.Pump(qp, true);
   return 0;

@@ -26,10 +26,29 @@ struct Wanted {
   ibv_pd* pd = nullptr;
   ibv_xrcd* xrcd = nullptr;
   std::uint64_t operations = 0;  // of the builders; 0: none
+  bool deaf_to_itself = false;   // IBV_QP_CREATE_BLOCK_SELF_MCAST_LB
   ibv_context* context = nullptr;
 };
 
 bool Sends(ibv_qp_type type) { return type != IBV_QPT_XRC_RECV; }
+// IBV_QP_EX_WITH_*: what a queue pair of the type can send.
+std::uint64_t KnownOperations(ibv_qp_type type) {
+  constexpr std::uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+  constexpr std::uint64_t kUnreliable =
+      kDatagrams | IBV_QP_EX_WITH_SEND_WITH_INV | IBV_QP_EX_WITH_RDMA_WRITE |
+      IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM | IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW;
+  constexpr std::uint64_t kReliable = kUnreliable | IBV_QP_EX_WITH_RDMA_READ |
+                                      IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+                                      IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+  if (type == IBV_QPT_UD) return kDatagrams;
+  if (type == IBV_QPT_UC) return kUnreliable;
+  return Sends(type) ? kReliable : 0;
+}
+
+std::uint32_t KnownFlags(ibv_qp_type type) {
+  return type == IBV_QPT_UD ? std::uint32_t{IBV_QP_CREATE_BLOCK_SELF_MCAST_LB} : 0;
+}
+
 bool Receives(ibv_qp_type type) { return type != IBV_QPT_XRC_RECV && type != IBV_QPT_XRC_SEND; }
 
 int Check(const Wanted& wanted) {
@@ -174,7 +193,7 @@ ibv_qp* Make(const Wanted& wanted) {
   }
   Qp* qp = library->engine().NewQp();
   if (qp == nullptr) {
-    errno = ENOSPC;
+    errno = ENOMEM;
     return nullptr;
   }
   const QpLock lock(library->engine(), qp);
@@ -193,6 +212,7 @@ ibv_qp* Make(const Wanted& wanted) {
   qp->async_reported = 0;
   qp->drain_notify = false;
   qp->unpolled = 0;
+  qp->deaf_to_itself = wanted.deaf_to_itself;
   ibv_qp* handle = qp->handle();
   handle->context = wanted.context;
   handle->qp_context = wanted.init.qp_context;
@@ -241,17 +261,14 @@ ibv_qp* CreateQp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
 ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
   constexpr std::uint32_t kKnown = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_XRCD |
                                    IBV_QP_INIT_ATTR_SEND_OPS_FLAGS | IBV_QP_INIT_ATTR_CREATE_FLAGS;
-  constexpr std::uint64_t kOperations =
-      IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM | IBV_QP_EX_WITH_SEND |
-      IBV_QP_EX_WITH_SEND_WITH_IMM | IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
-      IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW |
-      IBV_QP_EX_WITH_SEND_WITH_INV;
   if (IsNull(attributes, "ibv_create_qp_ex", "attributes")) return nullptr;
   const std::uint32_t mask = attributes->comp_mask;
   const bool has_operations = (mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
-  const bool has_flags = (mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;
-  if ((mask & ~kKnown) != 0 || (has_flags && attributes->create_flags != 0) ||
-      (has_operations && (attributes->send_ops_flags & ~kOperations) != 0)) {
+  const ibv_qp_type type = attributes->qp_type;
+  const std::uint32_t flags =
+      (mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0 ? attributes->create_flags : 0;
+  if ((mask & ~kKnown) != 0 || (flags & ~KnownFlags(type)) != 0 ||
+      (has_operations && (attributes->send_ops_flags & ~KnownOperations(type)) != 0)) {
     errno = EOPNOTSUPP;
     return nullptr;
   }
@@ -265,6 +282,7 @@ ibv_qp* CreateQpEx(ibv_context* context, ibv_qp_init_attr_ex* attributes) {
   wanted.init.sq_sig_all = attributes->sq_sig_all;
   wanted.pd = (mask & IBV_QP_INIT_ATTR_PD) != 0 ? attributes->pd : nullptr;
   wanted.xrcd = (mask & IBV_QP_INIT_ATTR_XRCD) != 0 ? attributes->xrcd : nullptr;
+  wanted.deaf_to_itself = flags != 0;
   wanted.operations = has_operations ? attributes->send_ops_flags : 0;
   wanted.context = context;
   ibv_qp* qp = Make(wanted);

@@ -135,6 +135,19 @@ class Loop {
     Collect(sides[side]);
   }
 
+  void CutBoth() {
+    Cut(0);
+    Cut(1);
+  }
+  // Another stream between the two, of which nothing has gone yet.
+  void Join() {
+    for (Side& side : sides) {
+      side.inbox.clear();
+      side.closed = false;
+      side.qp->Attach();
+    }
+  }
+
   Side sides[2];
   Instant now = Instant::FromNanoseconds(1);
 

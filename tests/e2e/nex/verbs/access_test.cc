@@ -298,6 +298,38 @@ TEST_F(Access, WithoutOutstandingReadsThereAreNone) {
             StatusOf(Remote(IBV_WR_RDMA_WRITE, At(4096), mr_->rkey), {Range(0, 8)}));
 }
 
+// max_dest_rd_atomic 0, from the beginning or later.
+TEST_F(Access, AQueuePairThatServesNoReadsCallsThemInvalid) {
+  for (const ibv_wr_opcode opcode : {IBV_WR_RDMA_READ, IBV_WR_ATOMIC_FETCH_AND_ADD}) {
+    for (const bool later : {false, true}) {
+      SCOPED_TRACE(opcode);
+      DestroyQps();
+      a_ = MakeQp({});
+      b_ = MakeQp({});
+      QpOptions none;
+      none.reads = 0;
+      ToInit(a_, {});
+      ToInit(b_, {});
+      ToRts(a_, AddressOf(b_), {});
+      ToRts(b_, AddressOf(a_), later ? QpOptions() : none);
+      EXPECT_EQ(IBV_WC_SUCCESS,
+                StatusOf(Remote(IBV_WR_RDMA_WRITE, At(4096), mr_->rkey), {Range(0, 8)}));
+      if (later) {
+        EXPECT_EQ(IBV_WC_SUCCESS, StatusOf(Remote(opcode, At(4096), mr_->rkey), {Range(0, 8)}));
+        ibv_qp_attr attributes{};
+        attributes.qp_state = IBV_QPS_SQD;
+        ASSERT_EQ(0, ibv_modify_qp(b_, &attributes, IBV_QP_STATE));
+        ASSERT_EQ(0, ibv_modify_qp(b_, &attributes, IBV_QP_MAX_DEST_RD_ATOMIC));
+      }
+      EXPECT_EQ(IBV_WC_REM_INV_REQ_ERR,
+                StatusOf(Remote(opcode, At(4096), mr_->rkey), {Range(0, 8)}));
+      const auto event = NextEvent();
+      ASSERT_TRUE(event);
+      EXPECT_EQ(IBV_EVENT_QP_REQ_ERR, event->event_type);
+    }
+  }
+}
+
 TEST_F(Access, AnUnreliableSendClosesAWindowToo) {
   QpOptions options;
   options.type = IBV_QPT_UC;

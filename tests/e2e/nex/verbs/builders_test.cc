@@ -49,6 +49,39 @@ class Builders : public VerbsTest {
   }
 };
 
+TEST_F(Builders, AreOnlyForWhatTheTypeCanSend) {
+  struct {
+    ibv_qp_type type;
+    std::uint64_t operation;
+    bool good;
+  } const cases[] = {
+      {IBV_QPT_UD, IBV_QP_EX_WITH_SEND_WITH_IMM, true},
+      {IBV_QPT_UD, IBV_QP_EX_WITH_RDMA_READ, false},
+      {IBV_QPT_UD, IBV_QP_EX_WITH_RDMA_WRITE, false},
+      {IBV_QPT_UD, IBV_QP_EX_WITH_BIND_MW, false},
+      {IBV_QPT_UC, IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM, true},
+      {IBV_QPT_UC, IBV_QP_EX_WITH_RDMA_READ, false},
+      {IBV_QPT_UC, IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD, false},
+      {IBV_QPT_RC, IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP, true},
+      {IBV_QPT_RC, IBV_QP_EX_WITH_TSO, false},
+      {IBV_QPT_XRC_SEND, IBV_QP_EX_WITH_RDMA_READ, true},
+  };
+  for (const auto& one : cases) {
+    SCOPED_TRACE(testing::Message() << one.type << " " << one.operation);
+    ibv_qp_init_attr_ex init{};
+    init.qp_type = one.type;
+    init.send_cq = init.recv_cq = cq_;
+    init.cap = {kDepth, kDepth, 1, 1, 0};
+    init.pd = pd_;
+    init.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+    init.send_ops_flags = IBV_QP_EX_WITH_SEND | one.operation;
+    ibv_qp* qp = ibv_create_qp_ex(context_, &init);
+    EXPECT_EQ(one.good, qp != nullptr);
+    EXPECT_TRUE(one.good || errno == EOPNOTSUPP);
+    if (qp != nullptr) qps_.push_back(qp);
+  }
+}
+
 TEST_F(Builders, AListForWhichThereIsNoRoomIsNotPostedAtAll) {
   ibv_qp_ex* builder = MakeConnected();
   ibv_wr_start(builder);

@@ -185,6 +185,8 @@ TEST_F(Datagrams, AnAddressHandleServesItsDomainUnderEveryName) {
 TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
   ibv_ah_attr path = Path(false);
   ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ibv_port_attr before, after;
+  ASSERT_EQ(0, ibv_query_port(context_, 1, &before));
   ASSERT_EQ(0, Receive(b_, 1, {Range(4096, 256)}));
   ibv_send_wr wr = Wr(1, IBV_WR_SEND);
   wr.wr.ud = {ah, b_->qp_num, kTestQueueKey + 1};  // another queue key
@@ -199,6 +201,8 @@ TEST_F(Datagrams, ADatagramThatFitsNothingIsDropped) {
   const auto done = Wait(cq_, 1);
   ASSERT_EQ(1u, done.size());
   EXPECT_EQ(kGrh + 9, done[0].byte_len);
+  ASSERT_EQ(0, ibv_query_port(context_, 1, &after));
+  EXPECT_EQ(before.qkey_viol_cntr + 1, after.qkey_viol_cntr);
   EXPECT_EQ(0, ibv_destroy_ah(ah));
 }
 

@@ -127,6 +127,49 @@ TEST_F(Limits, InlineBytesUpTo512NeedNoKeyAndOneMoreIsRefused) {
   EXPECT_EQ(EINVAL, errno);
 }
 
+TEST_F(Limits, ThereAreAsManyObjectsAsTheDeviceSays) {
+  ibv_device_attr device;
+  ASSERT_EQ(0, ibv_query_device(context_, &device));
+  const auto fill = [](const char* kind, int most, auto make, auto destroy) {
+    SCOPED_TRACE(kind);
+    std::vector<decltype(make())> made;
+    const auto limit = static_cast<std::size_t>(most);
+    while (made.size() <= limit) {
+      errno = 0;
+      auto* object = make();
+      if (object == nullptr) break;
+      made.push_back(object);
+    }
+    EXPECT_EQ(limit, made.size());
+    EXPECT_EQ(ENOMEM, errno);
+    EXPECT_EQ(0, destroy(made.back()));
+    made.back() = make();
+    ASSERT_NE(nullptr, made.back());
+    for (auto* object : made) ASSERT_EQ(0, destroy(object));
+  };
+  // One of the first two is the test's own.
+  fill(
+      "pd", device.max_pd - 1, [&] { return ibv_alloc_pd(context_); }, ibv_dealloc_pd);
+  fill(
+      "cq", device.max_cq - 1, [&] { return ibv_create_cq(context_, 1, nullptr, nullptr, 0); },
+      ibv_destroy_cq);
+  ibv_srq_init_attr srq{};
+  srq.attr = {1, 1, 0};
+  fill(
+      "srq", device.max_srq, [&] { return ibv_create_srq(pd_, &srq); }, ibv_destroy_srq);
+  ibv_ah_attr path{};
+  path.port_num = 1;
+  path.dlid = 1;
+  fill(
+      "ah", device.max_ah, [&] { return ibv_create_ah(pd_, &path); }, ibv_destroy_ah);
+  ibv_qp_init_attr qp{};
+  qp.qp_type = IBV_QPT_UD;
+  qp.send_cq = qp.recv_cq = cq_;
+  qp.cap = {1, 1, 1, 1, 0};
+  fill(
+      "qp", device.max_qp, [&] { return ibv_create_qp(pd_, &qp); }, ibv_destroy_qp);
+}
+
 TEST_F(Limits, AForkChangesNothingForThoseThatAreConnected) {
   if (__has_feature(address_sanitizer)) {
     GTEST_SKIP() << "its allocator may be locked by a thread that is not in the child";

@@ -176,16 +176,52 @@ TEST_F(Multicast, AttachingAgainDoesNothing) {
   EXPECT_EQ(0, Attach(qp_, kGroup4));
 }
 
-TEST_F(Multicast, ASenderDoesNotHearItselfButAnotherHostsOfItsNumber) {
+TEST_F(Multicast, AMemberHearsWhatItSaysItself) {
   ASSERT_EQ(0, Attach(qp_, kGroup4));
+  ibv_ah_attr path{};
+  path.port_num = 1;
+  path.is_global = 1;
+  std::memcpy(path.grh.dgid.raw, kGroup4.data(), kGroup4.size());
+  path.grh.sgid_index = gid_index_;
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ASSERT_NE(nullptr, ah);
+  ibv_send_wr wr = Wr(100, IBV_WR_SEND);
+  wr.send_flags = 0;
+  wr.wr.ud = {ah, kGroupQpn, kTestQueueKey};
+  ASSERT_EQ(0, Send(qp_, wr, {Range(65536, 9)}));
+  const auto done = Wait(cq_, 1);
+  ASSERT_EQ(1u, done.size());
+  EXPECT_EQ(kGrhBytes + 9, done[0].byte_len);
+  EXPECT_EQ(qp_->qp_num, done[0].src_qp);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Multicast, AMemberThatWantsToIsDeafToItselfButNotToAnotherHostsOfItsNumber) {
+  ibv_qp_init_attr_ex init{};
+  init.qp_type = IBV_QPT_UD;
+  init.send_cq = init.recv_cq = cq_;
+  init.cap = {4, 4, 1, 1, 0};
+  init.pd = pd_;
+  init.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS;
+  init.create_flags = IBV_QP_CREATE_BLOCK_SELF_MCAST_LB;
+  ibv_qp* deaf = ibv_create_qp_ex(context_, &init);
+  ASSERT_NE(nullptr, deaf);
+  qps_.push_back(deaf);
+  ToInit(deaf, options_);
+  ToRts(deaf, {}, options_);
+  ASSERT_EQ(0, Receive(deaf, 7, {Range(65536, 256)}));
+  ASSERT_EQ(0, Attach(deaf, kGroup4));
   DatagramHeader header = To(kGroup4);
-  header.source_qpn = qp_->qp_num;
-  const ibv_gid own = AddressOf(qp_).gid;
+  header.source_qpn = deaf->qp_num;
+  const ibv_gid own = AddressOf(deaf).gid;
   std::memcpy(header.source_gid.data(), own.raw, sizeof own.raw);
   Say(kGroup4, header, 1);
   header.source_gid = GidIn("192.0.2.77");
   Say(kGroup4, header, 2);
   EXPECT_EQ(Lengths{2}, Heard(1));
+  init.qp_type = IBV_QPT_RC;
+  EXPECT_EQ(nullptr, ibv_create_qp_ex(context_, &init));
+  EXPECT_EQ(EOPNOTSUPP, errno);
 }
 
 TEST_F(Multicast, ManyGroupsCanBeJoinedAndNothingIsLeftOfThem) {
