@@ -24,6 +24,8 @@ namespace {
 // Registered memory is pinned, all of it; other memory is only taken when it is used.
 constexpr std::size_t kSlots = 64;
 constexpr std::size_t kRegisteredSlots = 32;
+// A look for another request is in vain where there never is one.
+constexpr std::size_t kMostAlone = 16;
 constexpr Duration kHandOverPatience = Duration::Seconds(1);
 
 ssize_t WriteToKernel(int, iovec* pieces, int count, void* reactor) {
@@ -123,31 +125,74 @@ ssize_t Reactor::WriteAnswer(std::span<iovec> pieces) {
   return writev(fuse_fd_, pieces.data(), static_cast<int>(pieces.size()));
 }
 
+Reactor::Received Reactor::Read(RequestSlot** slot, std::size_t* bytes) {
+  *slot = slots_->Take();
+  if (*slot == nullptr) return Received::kNothing;
+  const std::span<std::byte> buffer = RequestSlots::ReceiveBuffer(**slot);
+  const ssize_t got = read(fuse_fd_, buffer.data(), buffer.size());
+  if (got >= 0) {
+    *bytes = static_cast<std::size_t>(got);
+    return Received::kRequest;
+  }
+  slots_->Return(std::exchange(*slot, nullptr));
+  switch (errno) {
+    case ENOENT:  // taken back by its process before we got it: there may be another
+      return Received::kRequest;
+    case EAGAIN:
+    case EINTR:
+      return Received::kNothing;
+    default:
+      // ENODEV, or ECONNABORTED: the mount is gone.
+      if (errno != ENODEV && errno != ECONNABORTED) {
+        spdlog::error("reading /dev/fuse: {}", std::strerror(errno));
+      }
+      return Received::kUnmounted;
+  }
+}
+
 Reactor::Received Reactor::Receive() {
-  RequestSlot* slot = slots_->Take();
-  if (slot == nullptr) return Received::kNothing;
-  const std::span<std::byte> buffer = RequestSlots::ReceiveBuffer(*slot);
-  const ssize_t bytes = read(fuse_fd_, buffer.data(), buffer.size());
-  if (bytes < 0) {
-    slots_->Return(slot);
-    switch (errno) {
-      case ENOENT:  // taken back by its process before we got it: there may be another
-        received_at_ = Now();
-        return Received::kRequest;
-      case EAGAIN:
-      case EINTR:
-        return Received::kNothing;
-      default:
-        // ENODEV, or ECONNABORTED: the mount is gone.
-        if (errno != ENODEV && errno != ECONNABORTED) {
-          spdlog::error("reading /dev/fuse: {}", std::strerror(errno));
-        }
-        return Received::kUnmounted;
-    }
+  RequestSlot* slot = nullptr;
+  std::size_t bytes = 0;
+  const Received received = Read(&slot, &bytes);
+  if (received != Received::kRequest) return received;
+  received_at_ = Now();
+  if (slot != nullptr) Dispatch(*slot, bytes);
+  return Received::kRequest;
+}
+
+Reactor::Received Reactor::ReceiveTogether() {
+  std::array<RequestSlot*, kTogether> slots;
+  std::array<std::size_t, kTogether> bytes;
+  std::size_t count = 0;
+  Received last = Received::kRequest;
+  while (count < together_) {
+    last = Read(&slots[count], &bytes[count]);
+    if (last != Received::kRequest) break;
+    if (slots[count] == nullptr) continue;
+    ++count;
+    if (read_waits_ || IsLong(*slots[count - 1], bytes[count - 1])) break;
+  }
+  if (count == 0) return last;
+  if (count < together_) {
+    together_ = count;
+    alone_ = 0;
+  } else if (count > 1 || ++alone_ == kMostAlone) {
+    together_ = std::min(together_ * 2, kTogether);
   }
   received_at_ = Now();
-  Dispatch(*slot, static_cast<std::size_t>(bytes));
-  return Received::kRequest;
+  for (std::size_t i = 0; i < count; ++i) Dispatch(*slots[i], bytes[i]);
+  return last == Received::kUnmounted ? last : Received::kRequest;
+}
+
+bool Reactor::IsLong(const RequestSlot& slot, std::size_t bytes) {
+  if (bytes >= kLongCopyBytes) return true;
+  const std::span<const std::byte> buffer = RequestSlots::ReceiveBuffer(slot);
+  fuse_in_header header;
+  fuse_read_in wanted;
+  if (bytes < sizeof header + sizeof wanted) return false;
+  std::memcpy(&header, buffer.data(), sizeof header);
+  std::memcpy(&wanted, buffer.data() + sizeof header, sizeof wanted);
+  return header.opcode == FUSE_READ && wanted.size >= kLongCopyBytes;
 }
 
 void Reactor::Dispatch(RequestSlot& slot, std::size_t bytes) {

@@ -111,7 +111,14 @@ class Reactor final : private IoListener {
           LazyTimer timer);
 
   absl::Status PrepareToWait();
+  // One request, if there is one: what it was received into, and its length. Without a slot it was
+  // taken back.
+  Received Read(RequestSlot** slot, std::size_t* bytes);
   Received Receive();
+  // As many as there are, up to together_, before the first is answered: who gets an answer is
+  // woken once for several.
+  Received ReceiveTogether();
+  static bool IsLong(const RequestSlot& slot, std::size_t bytes);
   void Dispatch(RequestSlot& slot, std::size_t bytes);
   bool ReceiveSome();
   bool PollVolumes();
@@ -170,6 +177,11 @@ class Reactor final : private IoListener {
   WaitingList waiting_;             // answered later, the oldest first
   bool requests_ready_ = false;     // /dev/fuse may have something
   bool requests_watched_ = false;
+  // Copying this takes longer than waking another reactor.
+  static constexpr uint64_t kLongCopyBytes = uint64_t{128} << 10;
+  static constexpr std::size_t kTogether = 8;
+  std::size_t together_ = 1;
+  std::size_t alone_ = 0;  // requests in a row beside which no other was looked for
   std::size_t burst_ = 1;  // requests to read before the volumes are polled
   bool unmounted_ = false;
 

@@ -18,9 +18,6 @@
 namespace oxmem::fs {
 namespace {
 
-// Copying this takes longer than waking another reactor.
-constexpr uint64_t kLongCopyBytes = uint64_t{128} << 10;
-
 const char* KindName(IoKind kind) {
   switch (kind) {
     case IoKind::kRead:

@@ -101,7 +101,7 @@ void Reactor::RunBlocking() {
       continue;
     }
     LetReadWait(!leads_ || now - idle_since >= spin_.length());
-    switch (Receive()) {
+    switch (ReceiveTogether()) {
       case Received::kUnmounted:
         unmounted_ = true;
         return;

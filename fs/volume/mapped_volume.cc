@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -19,15 +20,6 @@ namespace {
 
 // Below this, clearing memory is cheaper than the system call that gives pages back.
 constexpr uint64_t kPunchBytes = uint64_t{256} << 10;
-
-// Whoever copies the bytes out finds them mapped: where the kernel would have to map a page for a
-// process that is being killed, it fails the request instead of giving it to the next daemon.
-void MapPages(const std::byte* memory, std::size_t bytes, std::size_t page) {
-  for (std::size_t at = 0; at < bytes; at += page) {
-    (void)*static_cast<const volatile std::byte*>(memory + at);
-  }
-  if (bytes != 0) (void)*static_cast<const volatile std::byte*>(memory + bytes - 1);
-}
 
 }  // namespace
 
@@ -60,24 +52,66 @@ absl::StatusOr<std::unique_ptr<Volume>> MappedVolume::Create(std::unique_ptr<Vol
   void* mapping = mmap(nullptr, bytes, protection, MAP_SHARED, info.local_memory->fd,
                        static_cast<off_t>(info.local_memory->offset - skip));
   if (mapping == MAP_FAILED) return ErrnoStatus(errno, absl::StrCat(under->name(), ": mmap"));
-  return std::unique_ptr<Volume>(new MappedVolume(std::move(under), mapping, bytes, skip, page));
+  // Given by the system as it is used, as the pages themselves are.
+  auto* mapped = static_cast<uint64_t*>(std::calloc(bytes / page / 64 + 2, sizeof(uint64_t)));
+  if (mapped == nullptr) {
+    munmap(mapping, bytes);
+    return absl::ResourceExhaustedError(absl::StrCat(under->name(), ": no memory to map it"));
+  }
+  return std::unique_ptr<Volume>(
+      new MappedVolume(std::move(under), mapping, bytes, skip, page, mapped));
 }
 
 MappedVolume::MappedVolume(std::unique_ptr<Volume> under, void* mapping, std::size_t mapping_bytes,
-                           std::size_t skip_bytes, std::size_t page_bytes)
+                           std::size_t skip_bytes, std::size_t page_bytes, uint64_t* mapped)
     : ForwardingVolume(std::move(under)),
       mapping_(mapping),
       mapping_bytes_(mapping_bytes),
       page_bytes_(page_bytes),
-      memory_(static_cast<std::byte*>(mapping) + skip_bytes) {}
+      memory_(static_cast<std::byte*>(mapping) + skip_bytes),
+      skip_bytes_(skip_bytes),
+      mapped_(mapped) {}
 
-MappedVolume::~MappedVolume() { munmap(mapping_, mapping_bytes_); }
+MappedVolume::~MappedVolume() {
+  munmap(mapping_, mapping_bytes_);
+  std::free(mapped_);
+}
+
+// Whoever copies the bytes out finds them mapped: where the kernel would have to map a page for a
+// process that is being killed, it fails the request instead of giving it to the next daemon. Pages
+// that were mapped once stay so but for what is punched out, or what the system takes back.
+void MappedVolume::MapPages(uint64_t offset, uint64_t length) {
+  if (length == 0) return;
+  const uint64_t begin = skip_bytes_ + offset;
+  const uint64_t last = (begin + length - 1) / page_bytes_;
+  for (uint64_t page = begin / page_bytes_; page <= last; ++page) {
+    uint64_t& word = mapped_[page / 64];
+    const uint64_t bit = uint64_t{1} << page % 64;
+    if ((word & bit) != 0) continue;
+    (void)*static_cast<const volatile std::byte*>(memory_ - skip_bytes_ + page * page_bytes_);
+    word |= bit;
+  }
+}
+
+void MappedVolume::ForgetPages(uint64_t offset, uint64_t length) {
+  const uint64_t last = (skip_bytes_ + offset + length - 1) / page_bytes_;
+  for (uint64_t page = (skip_bytes_ + offset) / page_bytes_; page <= last; ++page) {
+    // A word at a time where it is forgotten whole: a terabyte has many pages.
+    if (page % 64 == 0 && page + 63 <= last) {
+      if (mapped_[page / 64] != 0) mapped_[page / 64] = 0;
+      page += 63;
+    } else {
+      mapped_[page / 64] &= ~(uint64_t{1} << page % 64);
+    }
+  }
+}
 
 void MappedVolume::Zero(uint64_t offset, uint64_t length) {
   // Where the region starts at 0 of its file, offsets are the file's and whole pages can go back.
   if (length >= kPunchBytes && info().local_memory->offset == 0 &&
       fallocate(info().local_memory->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(offset), static_cast<off_t>(length)) == 0) {
+    ForgetPages(offset, length);
     return;
   }
   std::memset(memory_ + offset, 0, length);
@@ -99,7 +133,7 @@ void MappedVolume::Start(IoOp& op) {
   }
   if (op.kind == IoKind::kRead) {
     op.data = memory_ + op.offset;
-    MapPages(op.data, op.length, page_bytes_);
+    MapPages(op.offset, op.length);
   } else if (op.kind == IoKind::kZero) {
     Zero(op.offset, op.length);
   } else if (op.length != 0) {

@@ -26,14 +26,18 @@ class MappedVolume final : public ForwardingVolume {
 
  private:
   MappedVolume(std::unique_ptr<Volume> beneath, void* mapping, std::size_t mapping_bytes,
-               std::size_t skip_bytes, std::size_t page_bytes);
+               std::size_t skip_bytes, std::size_t page_bytes, uint64_t* mapped);
 
   void Zero(uint64_t offset, uint64_t length);
+  void MapPages(uint64_t offset, uint64_t length);
+  void ForgetPages(uint64_t offset, uint64_t length);
 
   void* mapping_;
   std::size_t mapping_bytes_;
   std::size_t page_bytes_;
   std::byte* memory_;  // the region's first byte
+  std::size_t skip_bytes_;
+  uint64_t* mapped_;  // a bit for each page of the mapping: it was mapped once
 };
 
 }  // namespace oxmem::fs
