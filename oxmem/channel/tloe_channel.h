@@ -153,6 +153,7 @@ class TloeChannel final : public transport::Channel {
   Instant last_answer_;         // that somebody waited for
   uint8_t longest_answer_ = 0;  // log2 of the most data that ever came in one
   Instant probed_at_;           // as no answer came
+  int prompt_signs_ = 0;        // that came soon after a probe, one after the other
   Instant due_;                 // nothing has to be done before, unless a frame comes
   Instant look_at_ = Instant::Never();
   Instant reopen_at_ = Instant::Never();

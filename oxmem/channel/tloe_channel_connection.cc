@@ -22,6 +22,8 @@ constexpr Duration kLongestPause = Duration::Seconds(1);
 // to be too long for the way.
 constexpr Duration kAnswerPatience = Duration::Milliseconds(100);
 constexpr Duration kAnswersLost = Duration::Seconds(1);
+// Of the ten probes of that time so many in a row must be answered before the next.
+constexpr int kPromptSigns = 8;
 
 const char* ReasonOf(tloe::Failure failure) {
   switch (failure) {
@@ -160,7 +162,9 @@ void TloeChannel::ShortenFrames(std::size_t lost_bytes, const char* which) {
 
 // When a request waits for long, the peer is asked whether it still knows the connection: an answer
 // to what it has acknowledged is its business alone. If it does, and still sends nothing, what it
-// has to send may be too long for the way.
+// has to send may be too long for the way. Or the way is slow and has not brought it yet: then
+// there are times when nothing comes, requests that are not acknowledged, or long frames of the
+// peer that others before them make useless.
 void TloeChannel::LookForAnswers(Instant now) {
   look_at_ = Instant::Never();
   if (engine_.state() != tloe::State::kOpen || requests_.oldest() == RequestTable::kNone) return;
@@ -168,7 +172,9 @@ void TloeChannel::LookForAnswers(Instant now) {
   const bool probed = probed_at_ >= since;
   look_at_ = (probed ? probed_at_ : since) + kAnswerPatience;
   if (now < look_at_) return;
-  if (probed && now >= since + kAnswersLost && engine_.last_sign_of_life() > probed_at_) {
+  const bool prompt = probed && engine_.idle() && engine_.last_sign_of_life() > probed_at_;
+  prompt_signs_ = prompt ? prompt_signs_ + 1 : 0;
+  if (prompt_signs_ >= kPromptSigns && now >= since + kAnswersLost) {
     if (const std::size_t bytes = TooLongAnswer(); bytes != 0) {
       ShortenFrames(bytes, "do not come from there");
       engine_.Close(now);
@@ -181,15 +187,16 @@ void TloeChannel::LookForAnswers(Instant now) {
   look_at_ = now + kAnswerPatience;
 }
 
-// The length of the frame that the oldest request waits for, if none so long ever came. 0: nothing
-// that could be too long.
+// The length of the frame that the oldest request waits for, if none so long ever came, in its turn
+// or not. 0: nothing that could be too long.
 std::size_t TloeChannel::TooLongAnswer() {
   const ActiveRequest& oldest = requests_[requests_.oldest()];
   if (oldest.request.op != Op::kRead) return 0;
   const auto whole = static_cast<uint8_t>(std::bit_width(oldest.request.length) - 1);
   const uint8_t size = std::min(whole, LargestReadOf(oldest));
   const std::size_t bytes = AnswerFrameBytes(size);
-  return size > longest_answer_ && bytes >= tloe::kLongFrameBytes ? bytes : 0;
+  if (size <= longest_answer_ || bytes <= engine_.longest_frame_received()) return 0;
+  return bytes >= tloe::kLongFrameBytes ? bytes : 0;
 }
 
 // A Get that is denied without data may just ask for more than a frame of the peer holds. True if

@@ -12,7 +12,7 @@ namespace oxmem::tloe {
 namespace {
 
 constexpr int kCloseTries = 3;
-constexpr int kFewDoublings = 3;
+constexpr int kFewDoublings = 1;
 constexpr int kManyDoublings = 30;
 // A long frame is not given up before this many initial resend timeouts.
 constexpr int kLongFrameTimeouts = 5;
@@ -59,7 +59,8 @@ void Engine::Impl::Reset() {
   send_credits.Reset();
   round_trip.Reset();
   awaited_end = 0;
-  timeouts = 0;
+  timeouts = nak_rounds = 0;
+  recovering = false;
   waits_for = Room::kNothing;
   probing = probe_wanted = ask_wanted = false;
   lost_frame_bytes = 0;
@@ -68,6 +69,7 @@ void Engine::Impl::Reset() {
   receive.Reset(first_number(), false);
   ack.Reset();
   credit_deadline = Instant::Never();
+  longest_received = 0;
   gap_open = false;
   suspicion.Reset();
   message_count = next_message = 0;
@@ -161,32 +163,64 @@ void Engine::Impl::OnDeadline(Instant now) {
     return;
   }
   if (now >= ResendDeadline()) {
-    if (IsOldestTooLong(now)) {
-      lost_frame_bytes = OldestAwaited().length;
-      Fail(Failure::kLongFramesLost);
-      return;
-    }
-    OnTimeout();
-    if (state != State::kFailed) StartResend(now);
+    OnResendTimeout(now);
   } else if (now >= ProbeDeadline()) {
-    if (probing) OnTimeout();
+    if (probing) OnTimeout(false, kManyDoublings);
     if (state == State::kOpen) Probe(now);
   }
 }
 
 // What the peer owes an acknowledgement; only when something is outstanding.
-const SentFrame& Engine::Impl::OldestAwaited() const {
+uint64_t Engine::Impl::OldestAwaited() const {
   uint64_t index = window.acknowledged();
   while (!window.At(index).awaited && index + 1 < window.sent()) ++index;
-  return window.At(index);
+  return index;
 }
 
-bool Engine::Impl::IsOldestTooLong(Instant now) const {
+bool Engine::Impl::MayBeTooLong(const SentFrame& frame) const {
   // A peer that has acknowledged nothing yet may be one that refuses (1.0.3).
-  if (state != State::kOpen || traits->single_acks || window.acknowledged() == 0) return false;
-  const SentFrame& oldest = OldestAwaited();
-  return too_long.IsCertain(now, oldest.length, oldest.resends,
-                            config.initial_resend_timeout * kLongFrameTimeouts);
+  return frame.length >= kLongFrameBytes && window.acknowledged() > 0;
+}
+
+bool Engine::Impl::IsTooLong(Instant now, const SentFrame& frame) const {
+  return MayBeTooLong(frame) &&
+         too_long.IsCertain(now, config.initial_resend_timeout * kLongFrameTimeouts);
+}
+
+// What does not come after all was sent again once may wait in a queue, which copies of all make
+// longer, or be too long. So from then on only the oldest frame goes out: those behind it are of no
+// use to the peer before it has that one.
+void Engine::Impl::OnResendTimeout(Instant now) {
+  if (state != State::kOpen || traits->single_acks) {
+    OnTimeout(false, kManyDoublings);
+    if (state != State::kFailed) StartResend(now);
+    return;
+  }
+  const uint64_t index = OldestAwaited();
+  const SentFrame& oldest = window.At(index);
+  const auto round = too_long.EndRound();
+  if (IsTooLong(now, oldest)) {
+    // If longer ones have arrived on this connection the way has changed, or there is another
+    // reason: the next connection finds out.
+    const bool new_length = oldest.length > window.longest_acknowledged();
+    lost_frame_bytes = new_length ? oldest.length : 0;
+    Fail(new_length ? Failure::kLongFramesLost : Failure::kNoAnswer);
+    return;
+  }
+  const bool again = timeouts > 0 || recovering;
+  OnTimeout(round == LongFrameSuspicion::Round::kPrompt, DoublingsAfter(round, oldest));
+  if (state == State::kFailed) return;
+  resend_base = now;
+  if (!again) {
+    window.StartResend();
+    return;
+  }
+  // A short frame finds out whether the peer is there at all.
+  ask_wanted = MayBeTooLong(oldest);
+  if (ask_wanted) too_long.BeginRound(now, ResendTimeout());
+  recovering = true;
+  recovery_end = index + 1;
+  window.StartResend(recovery_end);
 }
 
 void Engine::Impl::LimitFrames(std::size_t bytes) {
@@ -195,19 +229,27 @@ void Engine::Impl::LimitFrames(std::size_t bytes) {
   max_frame_flits = std::min(max_frame_flits, FlitsOfFrame(config.max_frame_bytes));
 }
 
-void Engine::Impl::OnTimeout() {
-  stats.resend_timeouts.Increment();
-  // A long frame that was lost twice may be too long; a short one finds out whether the peer is
-  // there at all.
-  if (state == State::kOpen && !ResendDeadline().is_never()) {
-    const SentFrame& oldest = OldestAwaited();
-    ask_wanted = oldest.resends > 0 && oldest.length >= kLongFrameBytes && !traits->single_acks;
+// The first rounds are short, later ones as long as the way needs them.
+int Engine::Impl::DoublingsAfter(LongFrameSuspicion::Round round, const SentFrame& oldest) const {
+  switch (round) {
+    case LongFrameSuspicion::Round::kNone:
+      return timeouts > 0 && MayBeTooLong(oldest) ? kFewDoublings : kManyDoublings;
+    case LongFrameSuspicion::Round::kPrompt:
+    case LongFrameSuspicion::Round::kMissed:
+      return kFewDoublings;
+    case LongFrameSuspicion::Round::kSlow:
+      break;
   }
-  if (state == State::kOpen && ++timeouts > config.max_resends) {
+  return kManyDoublings;
+}
+
+void Engine::Impl::OnTimeout(bool peer_is_there, int most_doublings) {
+  stats.resend_timeouts.Increment();
+  if (state == State::kOpen && !peer_is_there && ++timeouts > config.max_resends) {
     Fail(Failure::kNoAnswer);
     return;
   }
-  round_trip.OnTimeout(too_long.HasSign() ? kFewDoublings : kManyDoublings);
+  round_trip.OnTimeout(most_doublings);
 }
 
 void Engine::Impl::Probe(Instant now) {
@@ -242,8 +284,8 @@ Instant Engine::Impl::NextDeadline() const {
   if (state == State::kOpening) deadline = std::min(deadline, open_deadline);
   // What cannot be sent for want of room is no reason to wake up; the next acknowledgement is.
   const bool room = window.HasRoom(kMinFrameBytes);
-  if (room) deadline = std::min(deadline, credit_deadline);
-  if (room || is_11()) deadline = std::min(deadline, ack.deadline());
+  if (room && !recovering) deadline = std::min(deadline, credit_deadline);
+  if (room || recovering || is_11()) deadline = std::min(deadline, ack.deadline());
   return deadline;
 }
 
@@ -293,6 +335,7 @@ bool Engine::idle() const {
          impl_->awaited_end <= impl_->window.acknowledged();
 }
 Instant Engine::last_sign_of_life() const { return impl_->heard_at; }
+std::size_t Engine::longest_frame_received() const { return impl_->longest_received; }
 Duration Engine::round_trip() const { return impl_->round_trip.smoothed(); }
 
 uint8_t Engine::LargestDataSize(std::size_t max_frame_bytes) {

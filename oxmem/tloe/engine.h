@@ -147,6 +147,9 @@ class Engine {
   bool idle() const;
   // When the peer last said something that fits this connection.
   Instant last_sign_of_life() const;
+  // In bytes, of the frames of this connection that came from the peer, also those that came out of
+  // turn and were dropped.
+  std::size_t longest_frame_received() const;
   // The smoothed round trip; zero before the first sample.
   Duration round_trip() const;
   // The largest log2 size whose data still fits one frame of max_frame_bytes.

@@ -42,13 +42,16 @@ struct Engine::Impl {
   void Open(Instant now);
   void Close(Instant now);
   void OnDeadline(Instant now);
-  void OnTimeout();
+  void OnResendTimeout(Instant now);
+  void OnTimeout(bool peer_is_there, int most_doublings);
   void Probe(Instant now);
   Instant ProbeDeadline() const;
   Instant NextDeadline() const;
   void Fail(Failure why);
-  const SentFrame& OldestAwaited() const;
-  bool IsOldestTooLong(Instant now) const;
+  uint64_t OldestAwaited() const;
+  bool MayBeTooLong(const SentFrame& frame) const;
+  bool IsTooLong(Instant now, const SentFrame& frame) const;
+  int DoublingsAfter(LongFrameSuspicion::Round round, const SentFrame& oldest) const;
   void LimitFrames(std::size_t bytes);
   void UseProfile(PeerProfile chosen);
   void BecomeOpen(Instant now);
@@ -104,6 +107,7 @@ struct Engine::Impl {
   std::span<const std::byte> EmitAsk();
   std::span<const std::byte> EmitDuplicate(SequenceNumber number);
   std::span<const std::byte> EmitLoneAck(Instant now);
+  std::span<const std::byte> EmitAckInRecovery(Instant now);
   void WriteHeader(const SentFrame& frame, uint64_t index);
   void CountSent(std::size_t bytes);
   bool WantsCreditFrame(Instant now);
@@ -132,7 +136,12 @@ struct Engine::Impl {
   RoundTrip round_trip;
   Instant resend_base;       // the timeout counts from here
   uint64_t awaited_end = 0;  // one past the last frame sent that waits for an acknowledgement
-  int timeouts = 0;          // since the last progress
+  int timeouts = 0;          // since the last progress, with nothing heard from the peer
+  int nak_rounds = 0;        // resends that NAKs have caused since then
+  // From the second timeout in a row on only the oldest frame is sent again and nothing new, until
+  // an acknowledgement says how to go on.
+  bool recovering = false;
+  uint64_t recovery_end = 0;  // one past what is sent again then
   LongFrameSuspicion too_long;
   bool ask_wanted = false;  // a short frame that the peer answers is to be sent
   std::size_t lost_frame_bytes = 0;
@@ -148,6 +157,7 @@ struct Engine::Impl {
   ReceiveCredits receive_credits;
   AckSchedule ack;
   Instant credit_deadline = Instant::Never();
+  std::size_t longest_received = 0;  // any frame in bytes, whatever became of it
   bool gap_open = false;
   SequenceNumber last_gap;
   bool malformed_seen = false;  // since the last frame in order, of this number and these bytes:

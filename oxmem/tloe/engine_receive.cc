@@ -25,7 +25,7 @@ constexpr int kMisfitTimeouts = 3;
 // A reserved bit of the header's first byte, in messages that are kept.
 constexpr std::byte kMalformedMark{0x80};
 
-// Resends of one frame that NAKs may cause.
+// Resends that NAKs may cause before there is progress.
 constexpr int kMostNakRounds = 4;
 
 // FNV-1a, for telling frames apart; not against somebody who wants them to look alike.
@@ -165,12 +165,14 @@ FrameVerdict Engine::Impl::OnFrameConnected(Instant now, const ParsedFrame& fram
   const FrameHeader& header = frame.header;
   if (state == State::kOpening && is_11() && !answered && !IsAnswerToOpen(header))
     return FrameVerdict::kIgnored;
+  longest_received = std::max(longest_received, kFrameOverheadBytes + frame.flits.size());
   switch (header.type) {
     case FrameType::kAckOnly:
       // Neither of the two that answer alike has sent one frame only when it sends this.
       if (undecided && header.sequence == first_number().Next())
         DecideProfile(now, PeerProfile::kSpec);
       OnAcknowledgement(now, header);
+      too_long.OnAnswer(now);
       if (IsCreditChannel(header.credit_channel))
         send_credits.Add(static_cast<Channel>(header.credit_channel), header.credit_exponent);
       // The window may have been too full for the last frame of the opening until now.
@@ -247,7 +249,11 @@ FrameVerdict Engine::Impl::OnSequenced(Instant now, const ParsedFrame& frame) {
     Fail(Failure::kPeerRestarted);
     return anew ? FrameVerdict::kNewPeer : FrameVerdict::kIgnored;
   }
-  switch (receive.Classify(header.sequence)) {
+  const ReceiveWindow::Place place = receive.Classify(header.sequence);
+  // A probe has a number that was there before, and credits for show.
+  const bool probe = place == ReceiveWindow::Place::kDuplicate && CarriesContent(frame);
+  if (frame.mask == 0 && !probe) too_long.OnAnswer(now);
+  switch (place) {
     case ReceiveWindow::Place::kInOrder:
       return Accept(now, frame, count.messages);
     case ReceiveWindow::Place::kDuplicate:
@@ -406,7 +412,7 @@ bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& heade
   if (index >= window.sent() || window.At(index).acknowledged) return false;
   if (window.At(index).resends == 0) round_trip.AddSample(now - window.At(index).sent_at);
   round_trip.OnProgress();
-  timeouts = 0;
+  timeouts = nak_rounds = 0;
   window.AcknowledgeOne(index);
   // The oldest one left counts from its own sending.
   if (window.acknowledged() < window.sent()) resend_base = window.At(window.acknowledged()).sent_at;
@@ -415,7 +421,6 @@ bool Engine::Impl::OnSingleAcknowledgement(Instant now, const FrameHeader& heade
 
 void Engine::Impl::OnSignOfLife(Instant now) {
   heard_at = now;
-  if (!window.all_acknowledged()) too_long.OnSignOfLife(OldestAwaited().resends);
   if (!probing) return;
   probing = probe_wanted = false;
   timeouts = 0;
@@ -427,21 +432,28 @@ void Engine::Impl::OnProgress(Instant now, uint64_t last_index) {
   // What nobody answers for its own sake says nothing about the round trip.
   if (last.resends == 0 && last.awaited) round_trip.AddSample(now - last.sent_at);
   round_trip.OnProgress();
-  timeouts = 0;
+  timeouts = nak_rounds = 0;
   window.AcknowledgeUpTo(last_index + 1);
   resend_base = now;
   too_long.OnProgress(now);
   ask_wanted = false;
+  if (!recovering) return;
+  recovering = false;
+  // It had just that one to get; what was behind it is gone. If it had more, it may have all.
+  if (window.acknowledged() == recovery_end) window.StartResend();
 }
 
 void Engine::Impl::OnNak(Instant now) {
   stats.naks_received.Increment();
   if (!traits->resend || window.all_acknowledged() || state == State::kOpening) return;
+  // The oldest frame is on its way alone, and a NAK is about earlier ones.
+  if (recovering) return;
   // Several NAKs of one gap ask for one round: the frames of it are on their way.
   const SentFrame& first = window.At(window.acknowledged());
   if (first.resends > 0 && now - first.sent_at < round_trip.smoothed() * 3 / 4) return;
   // What is lost again and again is left to the timeout, which takes its time and has an end.
-  if (first.resends >= kMostNakRounds) return;
+  if (nak_rounds >= kMostNakRounds) return;
+  ++nak_rounds;
   StartResend(now);
 }
 

@@ -119,6 +119,7 @@ std::span<const std::byte> Engine::Impl::NextFrame(Instant now) {
     if (!bytes.empty()) return bytes;
   }
   if (ask_wanted) return EmitAsk();
+  if (recovering) return EmitAckInRecovery(now);
   if (!window.has_unsent()) {
     if (probe_wanted && window.sent() > 0) return EmitProbe();
     if (building) {
@@ -245,6 +246,23 @@ std::span<const std::byte> Engine::Impl::EmitLoneAck(Instant now) {
   if (!BuildEmptyFrame(FrameType::kNormal)) return {};
   stats.acks_sent.Increment();
   return EmitNew(now);
+}
+
+// Takes no new number. In 1.0.3 that is the oldest frame again; or, if that may be too long to
+// arrive, one before it that the peer has for certain.
+std::span<const std::byte> Engine::Impl::EmitAckInRecovery(Instant now) {
+  if (!answered || !traits->lone_acks || !ack.IsDue(now)) return {};
+  if (is_11()) return EmitControl(FrameType::kAckOnly);
+  if (!MayBeTooLong(window.At(window.acknowledged()))) return EmitAgain(now, window.acknowledged());
+  FrameHeader header;
+  header.virtual_channel = config.virtual_channel;
+  header.sequence = window.NumberOf(window.acknowledged()).Previous();
+  header.acknowledged = receive.last();
+  header.ack = !ack.nak();
+  if (ack.nak()) stats.naks_sent.Increment();
+  stats.acks_sent.Increment();
+  ack.OnSent();
+  return EmitControlFrame(header);
 }
 
 // Takes no number: it carries the next one.

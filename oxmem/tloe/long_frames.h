@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 
 #include "transport/base/clock.h"
 
@@ -15,31 +16,66 @@ namespace oxmem::tloe {
 // Shorter ones pass every Ethernet.
 inline constexpr std::size_t kLongFrameBytes = 256;
 
-// Decides whether the oldest frame that is not acknowledged is too long, and not just lost.
+// Decides whether the oldest frame that is not acknowledged is too long, and not just lost or late.
+//
+// An acknowledgement does not tell which frame made the peer send it: that may have waited in a
+// queue for long. So nothing but the frame and, behind it, a short one that the peer acknowledges
+// again are sent, and then there is quiet until the next time. A round of this is prompt when the
+// peer sends a mere acknowledgement in the first half of it and none in the second. (Messages and
+// probes come for reasons of their own.) What a queue holds is answered all the time, or at once
+// when the way is free again, and the short frame soon and only once. As frames keep their order,
+// the long one before it was lost then.
 class LongFrameSuspicion {
  public:
+  enum class Round : uint8_t {
+    kNone,  // there was none
+    kPrompt,
+    kMissed,  // not prompt, as the first one: something got lost
+    kSlow,    // not prompt again: rounds are too short for the way
+  };
+
   // Another frame is the oldest from now on.
   void OnProgress(Instant now) {
     since_ = now;
-    signs_ = 0;
+    score_ = missed_ = 0;
+    asked_ = false;
   }
-  // The peer has said something that does not acknowledge it, which was sent `resends` times again.
-  void OnSignOfLife(int resends) {
-    if (resends > 0) ++signs_;
+  // The frame and a short one go out, and nothing else for `lasting`.
+  void BeginRound(Instant now, Duration lasting) {
+    asked_ = true;
+    early_ = late_ = false;
+    half_time_ = now + lasting / 2;
   }
-  bool HasSign() const { return signs_ > 0; }
-  bool IsCertain(Instant now, std::size_t frame_bytes, int resends, Duration lasting) const {
-    return frame_bytes >= kLongFrameBytes && resends >= kResends && signs_ >= kSigns &&
-           now - since_ >= lasting;
+  // The peer has sent an acknowledgement and no message, of what came before the frame.
+  void OnAnswer(Instant now) { (now <= half_time_ ? early_ : late_) = true; }
+  // A round that was not prompt takes a prompt one back.
+  Round EndRound() {
+    if (!asked_) return Round::kNone;
+    asked_ = false;
+    if (early_ && !late_) {
+      ++score_;
+      missed_ = 0;
+      return Round::kPrompt;
+    }
+    score_ = std::max(score_ - 1, 0);
+    return ++missed_ == 1 ? Round::kMissed : Round::kSlow;
+  }
+  bool IsCertain(Instant now, Duration lasting) const {
+    return score_ >= kRounds && now - since_ >= lasting;
   }
 
  private:
-  // So many losses in a row are no chance even where every tenth frame gets lost.
-  static constexpr int kResends = 8;
-  static constexpr int kSigns = 3;
+  // With the sendings before the first round the frame was lost seven times in a row then: where
+  // every tenth frame gets lost, once in 10^7; and just for frames longer than any that arrived.
+  static constexpr int kRounds = 5;
 
   Instant since_;
-  int signs_ = 0;
+  Instant half_time_;
+  int score_ = 0;
+  int missed_ = 0;  // in a row
+  bool asked_ = false;
+  bool early_ = false;
+  bool late_ = false;
 };
 
 // The longest frame to try when one of `lost_bytes` is too long: what usual networks take, of jumbo

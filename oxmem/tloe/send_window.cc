@@ -16,7 +16,8 @@ SendWindow::SendWindow(std::size_t max_frames, std::size_t buffer_bytes)
 
 void SendWindow::Reset(SequenceNumber first) {
   first_ = first;
-  acknowledged_ = next_resend_ = sent_ = built_ = 0;
+  acknowledged_ = next_resend_ = resend_end_ = sent_ = built_ = 0;
+  longest_acknowledged_ = 0;
   limit_ = max_frames_;
   open_ = false;
   ring_.FreeAll();
@@ -51,13 +52,14 @@ SentFrame& SendWindow::Close(std::size_t length) {
 void SendWindow::MarkSent(Instant now) {
   OXMEM_CHECK(has_unsent());
   At(sent_).sent_at = now;
-  if (next_resend_ == sent_) ++next_resend_;
   ++sent_;
 }
 
 void SendWindow::AcknowledgeUpTo(uint64_t index) {
   OXMEM_CHECK(index >= acknowledged_ && index <= sent_);
-  acknowledged_ = index;
+  for (; acknowledged_ < index; ++acknowledged_) {
+    longest_acknowledged_ = std::max(longest_acknowledged_, At(acknowledged_).length);
+  }
   FreeAcknowledged();
 }
 
@@ -80,7 +82,7 @@ void SendWindow::FreeAcknowledged() {
 }
 
 SentFrame* SendWindow::NextResend(uint64_t* index) {
-  while (next_resend_ < sent_) {
+  while (next_resend_ < resend_end_) {
     *index = next_resend_++;
     SentFrame& frame = At(*index);
     if (!frame.acknowledged) return &frame;

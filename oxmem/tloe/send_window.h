@@ -36,7 +36,7 @@ struct SentFrame {
 // retransmit buffer). A frame's index counts from 0 and never wraps; its number is the first number
 // plus the index.
 //
-//      acknowledged ≤ next_resend ≤ sent ≤ built
+//      acknowledged ≤ sent ≤ built;  to be sent again: next_resend up to resend_end ≤ sent
 //   freed │ waiting for an acknowledgement │ closed, not sent │ under construction
 class SendWindow {
  public:
@@ -64,6 +64,8 @@ class SendWindow {
   uint64_t acknowledged() const { return acknowledged_; }
   uint64_t sent() const { return sent_; }
   uint64_t built() const { return built_; }
+  // Of the frames that were acknowledged with all before them; 0 before the first.
+  std::size_t longest_acknowledged() const { return longest_acknowledged_; }
   bool all_acknowledged() const { return acknowledged_ == sent_; }
   bool has_unsent() const { return sent_ < built_; }
   SequenceNumber NumberOf(uint64_t index) const { return first_ + index; }
@@ -81,12 +83,16 @@ class SendWindow {
   // One frame only, for peers whose acknowledgements name single frames.
   void AcknowledgeOne(uint64_t index);
 
-  // Go-back-N: the frames from the first unacknowledged one on are to be sent again.
-  void StartResend() { next_resend_ = acknowledged_; }
-  bool resending() const { return next_resend_ < sent_; }
+  // Go-back-N: the frames from the first unacknowledged one on are to be sent again, all of them or
+  // those before `end`.
+  void StartResend() { StartResend(sent_); }
+  void StartResend(uint64_t end) {
+    next_resend_ = acknowledged_;
+    resend_end_ = end;
+  }
+  bool resending() const { return next_resend_ < resend_end_; }
   // The next frame to send again, which is then past it; null when there is no more.
   SentFrame* NextResend(uint64_t* index);
-  void StopResend() { next_resend_ = sent_; }
 
  private:
   void FreeAcknowledged();
@@ -101,8 +107,10 @@ class SendWindow {
   SequenceNumber first_;
   uint64_t acknowledged_ = 0;
   uint64_t next_resend_ = 0;
+  uint64_t resend_end_ = 0;
   uint64_t sent_ = 0;
   uint64_t built_ = 0;
+  std::size_t longest_acknowledged_ = 0;
 };
 
 }  // namespace oxmem::tloe

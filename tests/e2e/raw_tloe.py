@@ -156,16 +156,24 @@ class Requester:
 
     def open(self, d_credit=16):
         self.next, self.last = 0, NONE
-        self.send_frame(kind=OPEN, channel=A, credit=12)
+        until = time.monotonic() + 5
+        while self.last != 4 and time.monotonic() < until:
+            # The first one over a connection that has just begun may be an old one for the node.
+            self.send_frame(kind=OPEN, seq=0, ack_seq=NONE, channel=A, credit=12)
+            self._await_grants(0.5)
         self.next = 1
-        for one in iter(self.wire.receive, None):
-            if one.kind == NORMAL and one.seq == (self.last + 1) % NUMBERS:
-                self.last = one.seq
-            if self.last == 4:
-                break
         assert self.last == 4, "the node did not answer the opening"
         if d_credit is not None:
             self.send(channel=D, credit=d_credit)
+
+    def _await_grants(self, seconds):
+        until = time.monotonic() + seconds
+        while self.last != 4:
+            one = self.wire.receive(max(0.0, until - time.monotonic()))
+            if one is None:
+                return
+            if one.kind == NORMAL and one.vc == self.vc and one.seq == (self.last + 1) % NUMBERS:
+                self.last = one.seq
 
     def send(self, flits=(), mask=0, **fields):
         """A frame in order."""

@@ -104,6 +104,7 @@ void EnginePeer::GiveUp(Instant now) {
 }
 
 void EnginePeer::Step(Instant now) {
+  if (now < stalled_until_) return;
   now_ = now;
   user_again_ = Instant::Never();
   if (now >= open_again_) Open(now);
@@ -119,6 +120,7 @@ void EnginePeer::Step(Instant now) {
   if (engine_->state() == State::kFailed) {
     ++failures_;
     last_failure_ = engine_->failure();
+    ++failures_for_[static_cast<std::size_t>(last_failure_)];
     engine_->Reset();
     Forget();
     if (config_.role == tloe::Role::kInitiator) open_again_ = now + kQuiet;

@@ -31,9 +31,14 @@ class EnginePeer {
   // The user has waited too long: the connection is given up and another one opened.
   void GiveUp(Instant now);
 
-  // Takes what has arrived, lets the engine and the user act, and sends what comes out.
+  // Takes what has arrived, lets the engine and the user act, and sends what comes out. Nothing
+  // while it stands still.
   void Step(Instant now);
-  Instant next_deadline() const { return std::min(engine_->next_deadline(), user_again_); }
+  Instant next_deadline() const {
+    return std::max(std::min(engine_->next_deadline(), user_again_), stalled_until_);
+  }
+  // The host lets it wait: it does nothing until then, and what it is sent waits too.
+  void StallUntil(Instant until) { stalled_until_ = until; }
 
   uint64_t sent() const { return sent_; }
   uint64_t received() const { return received_; }
@@ -43,6 +48,7 @@ class EnginePeer {
   // Connections that failed, and why the last one did.
   int failures() const { return failures_; }
   tloe::Failure last_failure() const { return last_failure_; }
+  int failures(tloe::Failure why) const { return failures_for_[static_cast<std::size_t>(why)]; }
   // The first thing that was wrong, empty if nothing was.
   const std::string& error() const { return error_; }
   // Contents are not looked at any more: they may have changed on the way.
@@ -83,6 +89,8 @@ class EnginePeer {
   int connections_ = 0;
   int failures_ = 0;
   tloe::Failure last_failure_ = tloe::Failure::kNone;
+  std::array<int, static_cast<std::size_t>(tloe::Failure::kViolation) + 1> failures_for_{};
+  Instant stalled_until_;
   bool connected_ = false;
   Instant open_again_ = Instant::Never();
   Instant user_again_ = Instant::Never();  // the user left something for later

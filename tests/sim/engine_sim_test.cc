@@ -288,5 +288,104 @@ TEST_P(EngineSim, APeerThatFallsSilentEndsTheConnection) {
   });
 }
 
+// A way with deep queues that loses frames by chance, and hosts that do not get to act for a while.
+Faults DeepQueues(Random& random) {
+  Faults faults;
+  faults.loss = 0.01 * static_cast<double>(random.Below(11));
+  faults.duplication = 0.02;
+  faults.reorder = 0.02;
+  faults.stall = Pick(random, {0.0, 0.0002, 0.002});
+  faults.stall_time = Duration::Milliseconds(static_cast<int64_t>(1 + random.Below(2000)));
+  faults.delay = Duration::Microseconds(static_cast<int64_t>(1 + random.Below(5000)));
+  faults.bytes_per_second = Pick<uint64_t>(random, {0, 3000000, 30000000, 300000000});
+  return faults;
+}
+
+EngineConfig EthernetConfig(Protocol protocol) {
+  EngineConfig config;
+  config.protocol = protocol;
+  config.peer = tloe::PeerProfile::kSpec;
+  return config;
+}
+
+// Lets the peers run with one of them standing still now and then.
+void RunWithStalls(Random& random, Pair& pair, Duration time) {
+  const Instant end = pair.network.now() + time;
+  while (pair.network.now() < end) {
+    pair.RunFor(Duration::Microseconds(static_cast<int64_t>(1 + random.Below(200000))));
+    if (random.Chance(0.5)) continue;
+    (random.Chance(0.5) ? pair.initiator : pair.responder)
+        .StallUntil(pair.network.now() +
+                    Duration::Milliseconds(static_cast<int64_t>(random.Below(2000))));
+  }
+}
+
+TEST_P(EngineSim, LossByChanceAndFullQueuesAreNotTakenForAWayThatTakesNoLongFrames) {
+  ForEachSeed(200, [](uint64_t seed) {
+    Random random(seed);
+    Pair pair(random, EthernetConfig(GetParam()), seed);
+    pair.initiator.Open(pair.network.now());
+    pair.RunFor(Duration::Milliseconds(20));
+    pair.network.SetFaults(DeepQueues(random));
+    pair.initiator.Send(100000);
+    pair.responder.Send(100000);
+    RunWithStalls(random, pair, Duration::Seconds(5));
+    EXPECT_EQ(pair.initiator.failures(tloe::Failure::kLongFramesLost), 0);
+    EXPECT_EQ(pair.responder.failures(tloe::Failure::kLongFramesLost), 0);
+    pair.ExpectRight();
+  });
+}
+
+// So that nothing is known of the way when it gets bad.
+TEST_P(EngineSim, NorWhenTheConnectionHasJustBegun) {
+  ForEachSeed(150, [](uint64_t seed) {
+    Random random(seed);
+    Pair pair(random, EthernetConfig(GetParam()), seed);
+    for (int i = 0; i < 6; ++i) {
+      pair.network.SetFaults({});
+      if (i == 0) pair.initiator.Open(pair.network.now());
+      if (i > 0) pair.initiator.GiveUp(pair.network.now());
+      pair.RunFor(Duration::Seconds(1), [&] { return pair.AtRest(); });
+      pair.network.SetFaults(DeepQueues(random));
+      pair.initiator.Send(1000);
+      pair.responder.Send(1000);
+      RunWithStalls(random, pair, Duration::Milliseconds(1500));
+      pair.initiator.StallUntil(Instant());
+      pair.responder.StallUntil(Instant());
+      pair.network.Clear();
+    }
+    EXPECT_EQ(pair.initiator.failures(tloe::Failure::kLongFramesLost), 0);
+    EXPECT_EQ(pair.responder.failures(tloe::Failure::kLongFramesLost), 0);
+  });
+}
+
+TEST_P(EngineSim, AWayThatTakesNoLongFramesIsFoundOutThoughItLosesSomeByChance) {
+  ForEachSeed(200, [](uint64_t seed) {
+    Random random(seed);
+    Pair pair(random, EthernetConfig(GetParam()), seed);
+    pair.initiator.Open(pair.network.now());
+    pair.RunFor(Duration::Seconds(1), [&] { return pair.AtRest(); });
+    Faults faults;
+    faults.loss = 0.005 * static_cast<double>(random.Below(11));
+    faults.duplication = 0.01;
+    faults.reorder = 0.02;
+    faults.delay = Duration::Microseconds(static_cast<int64_t>(1 + random.Below(500)));
+    faults.longest_frame = 256 + random.Below(250);
+    pair.network.SetFaults(faults);
+    if (random.Chance(0.7)) pair.initiator.Send(1000);
+    if (random.Chance(0.7) || pair.initiator.unsent() == 0) pair.responder.Send(1000);
+    const Instant start = pair.network.now();
+    const auto found = [&pair] {
+      return pair.initiator.failures(tloe::Failure::kLongFramesLost) +
+                 pair.responder.failures(tloe::Failure::kLongFramesLost) >
+             0;
+    };
+    pair.RunFor(Duration::Seconds(3), found);
+    EXPECT_TRUE(found());
+    const Duration took = pair.network.now() - start;
+    EXPECT_LT(took, Duration::Seconds(1)) << took.seconds();
+  });
+}
+
 }  // namespace
 }  // namespace oxmem::sim

@@ -118,5 +118,31 @@ TEST_P(MemorySim, ChangedBytesNeitherCrashNorHangNorLoseACompletion) {
   });
 }
 
+// Requests may reach their deadlines here, and what a restarted requester wrote may arrive long
+// after; what must not be is that it is taken for a smaller MTU.
+TEST_P(MemorySim, AWayThatQueuesForSecondsAndLosesByChanceMakesNoFramesShorter) {
+  ForEachSeed(30, [](uint64_t seed) {
+    MemoryWorld world(seed, {.protocol = GetParam(), .check_contents = false});
+    Faults faults = RandomFaults(world.random());
+    faults.loss = 0.01 * static_cast<double>(1 + world.random().Below(10));
+    faults.corruption = 0;
+    faults.stall = 0.0005;
+    faults.stall_time = Duration::Milliseconds(static_cast<int64_t>(world.random().Below(2500)));
+    faults.bytes_per_second = (1 + world.random().Below(100)) << 20;
+    // At once: nothing long has come through yet.
+    if (world.random().Chance(0.5)) world.RunFor(Duration::Milliseconds(5), false);
+    world.network().SetFaults(faults);
+    for (int i = 0; i < 3; ++i) {
+      world.RunFor(Duration::Milliseconds(700), true);
+      EXPECT_FALSE(world.has_shortened());
+      world.RestartRequester();
+    }
+    world.network().SetFaults({});
+    EXPECT_TRUE(world.RunUntilIdle(kIdleBy)) << "operations are still under way";
+    EXPECT_FALSE(world.has_shortened());
+    EXPECT_EQ(world.error(), "");
+  });
+}
+
 }  // namespace
 }  // namespace oxmem::sim

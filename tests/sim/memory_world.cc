@@ -260,6 +260,12 @@ void MemoryWorld::MakeUncertain(const Operation& operation) {
               operation.request.length, true);
 }
 
+bool MemoryWorld::has_shortened() const {
+  return std::any_of(requesters_.begin(), requesters_.end(), [this](const Requester& requester) {
+    return requester.channel->engine().config().max_frame_bytes < max_frame_bytes_;
+  });
+}
+
 void MemoryWorld::CheckMemory() {
   if (!options_.check_contents) return;
   for (uint64_t i = 0; i < kSize; ++i) {

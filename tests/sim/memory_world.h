@@ -45,6 +45,8 @@ class MemoryWorld {
   uint64_t begun() const { return begun_; }
   uint64_t succeeded() const { return succeeded_; }
   uint64_t failed() const { return failed_; }
+  // Whether a requester sends shorter frames than its link takes.
+  bool has_shortened() const;
   // Compares the node's memory with the model where that is certain.
   void CheckMemory();
   // The first thing that was wrong, empty if nothing was.

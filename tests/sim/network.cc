@@ -153,7 +153,7 @@ void Network::Send(SimLink& from, const link::OutgoingFrame& frame) {
     direction.free_at =
         direction.free_at + Duration::Nanoseconds(static_cast<int64_t>(
                                 frame.bytes.size() * 1000000000 / faults_.bytes_per_second));
-  if (random_.Chance(faults_.loss)) return;
+  if (frame.bytes.size() > faults_.longest_frame || random_.Chance(faults_.loss)) return;
   const int copies = random_.Chance(faults_.duplication) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     Instant arrival = direction.free_at + faults_.delay;

@@ -42,6 +42,7 @@ struct Faults {
   Duration stall_time = Duration::Milliseconds(20);
   Duration delay = Duration::Microseconds(10);
   uint64_t bytes_per_second = 0;  // 0: no limit
+  std::size_t longest_frame = SIZE_MAX;  // longer ones vanish
 };
 
 class SimLink;

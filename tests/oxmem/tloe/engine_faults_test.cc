@@ -95,6 +95,68 @@ TEST_P(EngineFaults, FramesThatGetLostForAWhileAreNoMatterOfLength) {
   EXPECT_TRUE(pair->initiator.idle());
 }
 
+TEST_P(EngineFaults, SignsOfLifeThatWereUnderWayLongBeforeProveNothing) {
+  // The way to the peer stands still, that from the peer brings what it said of earlier frames.
+  ConnectWith(1500);
+  std::vector<Bytes> waiting;
+  Bytes old;
+  pair->drop = [&](const Engine& from, const Bytes& frame) {
+    if (&from != &pair->initiator) return false;
+    waiting.push_back(frame);
+    return true;
+  };
+  ASSERT_TRUE(Put(10));
+  pair->Exchange();
+  // An acknowledgement of what came before, and a NAK.
+  ASSERT_TRUE(pair->responder.Enqueue(tilelink::MakeD(tilelink::OpcodeD::kAccessAck, 0, 1), {}));
+  old = Answers().at(0);
+  for (int i = 0; i < 400; ++i) {
+    pair->RunUntil(pair->now + Duration::Milliseconds(1));
+    Return(old);
+    TakeMessages(pair->initiator);
+  }
+  ASSERT_EQ(pair->initiator.state(), State::kOpen);
+  pair->drop = nullptr;
+  for (const Bytes& frame : waiting) {
+    Deliver(frame);
+    TakeMessages(pair->responder);
+  }
+  pair->RunUntil(pair->now + Duration::Seconds(2));
+  EXPECT_EQ(pair->initiator.state(), State::kOpen);
+  EXPECT_TRUE(pair->initiator.idle());
+}
+
+TEST_P(EngineFaults, FramesAsLongAsOnesThatHaveArrivedAreNotTooLong) {
+  // The way may have changed; the next connection finds out.
+  ConnectWith(1500);
+  ASSERT_TRUE(Put(10));
+  pair->RunUntil(pair->now + Duration::Milliseconds(100));
+  Narrow(600);
+  ASSERT_TRUE(Put(10));
+  pair->RunUntil(pair->now + Duration::Milliseconds(600));
+  ASSERT_EQ(pair->initiator.state(), State::kFailed);
+  EXPECT_EQ(pair->initiator.failure(), Failure::kNoAnswer);
+  EXPECT_EQ(pair->initiator.lost_frame_bytes(), 0u);
+}
+
+TEST_P(EngineFaults, AfterASecondTimeoutOnlyTheOldestFrameIsSentAgain) {
+  ConnectWith(1500);
+  pair->drop = [](const Engine&, const Bytes&) { return true; };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(Put(10));
+  pair->Exchange();
+  const uint64_t before = pair->initiator.stats().resends.value();
+  pair->RunUntil(pair->now + Duration::Seconds(1));
+  EXPECT_LT(pair->initiator.stats().resends.value() - before, 40u);
+  ASSERT_TRUE(Put(5));
+  const uint64_t frames = pair->initiator.stats().frames_sent.value();
+  pair->Exchange();
+  EXPECT_EQ(pair->initiator.stats().frames_sent.value(), frames) << "nothing new meanwhile";
+  pair->drop = nullptr;
+  pair->RunUntil(pair->now + Duration::Seconds(2));
+  EXPECT_EQ(pair->at_responder.size(), 21u);
+  EXPECT_TRUE(pair->initiator.idle());
+}
+
 TEST_P(EngineFaults, ShorterFramesFromThenOn) {
   ConnectWith(1500);
   Narrow(600);

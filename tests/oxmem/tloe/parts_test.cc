@@ -3,6 +3,7 @@
 
 #include "oxmem/tloe/ack_schedule.h"
 #include "oxmem/tloe/answer_numbers.h"
+#include "oxmem/tloe/long_frames.h"
 #include "oxmem/tloe/peer_traits.h"
 #include "oxmem/tloe/restart_suspicion.h"
 #include "oxmem/tloe/round_trip.h"
@@ -122,6 +123,60 @@ TEST(RestartSuspicion, AFrameThatFitsEndsIt) {
   for (int i = 0; i < 3; ++i) suspicion.OnMisfit(At(i * 1000), 4, Us(100));
   suspicion.OnFitting();
   EXPECT_FALSE(suspicion.OnMisfit(At(10000), 4, Us(100)));
+}
+
+using Round = LongFrameSuspicion::Round;
+
+// A round of 1 ms, with acknowledgements at these microseconds of it.
+Round RoundOf(LongFrameSuspicion& suspicion, std::initializer_list<int64_t> answers) {
+  suspicion.BeginRound(At(5000), Us(1000));
+  for (const int64_t answer : answers) suspicion.OnAnswer(At(5000 + answer));
+  return suspicion.EndRound();
+}
+
+TEST(LongFrameSuspicion, ARoundIsPromptIfItIsAnsweredSoonAndThenThereIsQuiet) {
+  LongFrameSuspicion suspicion;
+  EXPECT_EQ(suspicion.EndRound(), Round::kNone);
+  EXPECT_EQ(RoundOf(suspicion, {100}), Round::kPrompt);
+  EXPECT_EQ(RoundOf(suspicion, {100, 200, 500}), Round::kPrompt);
+  EXPECT_EQ(RoundOf(suspicion, {}), Round::kMissed) << "the way stands still, or the peer";
+  EXPECT_EQ(RoundOf(suspicion, {501}), Round::kSlow) << "an answer to something else";
+  EXPECT_EQ(RoundOf(suspicion, {100}), Round::kPrompt);
+  EXPECT_EQ(RoundOf(suspicion, {100, 900}), Round::kMissed) << "a queue that gets emptied";
+}
+
+TEST(LongFrameSuspicion, IsCertainAfterFiveRoundsAndAWhile) {
+  LongFrameSuspicion suspicion;
+  suspicion.OnProgress(At(0));
+  for (int i = 0; i < 4; ++i) RoundOf(suspicion, {1});
+  EXPECT_FALSE(suspicion.IsCertain(At(1000000), Us(100)));
+  RoundOf(suspicion, {1});
+  EXPECT_FALSE(suspicion.IsCertain(At(99), Us(100)));
+  EXPECT_TRUE(suspicion.IsCertain(At(100), Us(100)));
+  suspicion.OnProgress(At(200));
+  EXPECT_FALSE(suspicion.IsCertain(At(1000000), Us(100)));
+}
+
+TEST(LongFrameSuspicion, ARoundThatDoesNotCountTakesOneBack) {
+  LongFrameSuspicion suspicion;
+  suspicion.OnProgress(At(0));
+  RoundOf(suspicion, {});
+  for (int i = 0; i < 4; ++i) RoundOf(suspicion, {1});
+  RoundOf(suspicion, {1, 999});
+  RoundOf(suspicion, {1});
+  EXPECT_FALSE(suspicion.IsCertain(At(1000), Us(100)));
+  RoundOf(suspicion, {1});
+  EXPECT_TRUE(suspicion.IsCertain(At(1000), Us(100)));
+}
+
+TEST(LongFrameSuspicion, AnswersOutsideOfARoundSayNothing) {
+  LongFrameSuspicion suspicion;
+  suspicion.OnProgress(At(0));
+  for (int i = 0; i < 100; ++i) {
+    suspicion.OnAnswer(At(i));
+    suspicion.EndRound();
+  }
+  EXPECT_FALSE(suspicion.IsCertain(At(1000000), Us(100)));
 }
 
 TEST(AnswerNumbers, ComeBackInOrderAndKnowTheirBound) {

@@ -211,6 +211,27 @@ TEST_F(SendWindowTest, AResendGoesFromTheFirstUnacknowledgedFrameToTheLastSent) 
   EXPECT_FALSE(window.resending());
 }
 
+TEST_F(SendWindowTest, AResendMayEndBeforeTheLastSent) {
+  Send(3);
+  window.StartResend(2);
+  EXPECT_THAT(Resends(), testing::ElementsAre(0, 1));
+  EXPECT_FALSE(window.resending());
+  Send(1);
+  EXPECT_FALSE(window.resending());
+  window.AcknowledgeUpTo(2);
+  window.StartResend();
+  EXPECT_THAT(Resends(), testing::ElementsAre(2, 3));
+}
+
+TEST_F(SendWindowTest, KnowsTheLongestFrameThatWasAcknowledged) {
+  Send(3);
+  EXPECT_EQ(window.longest_acknowledged(), 0u);
+  window.AcknowledgeUpTo(2);
+  EXPECT_EQ(window.longest_acknowledged(), std::max(window.At(0).length, window.At(1).length));
+  window.Reset(Number(0));
+  EXPECT_EQ(window.longest_acknowledged(), 0u);
+}
+
 TEST_F(SendWindowTest, WhatIsAcknowledgedDuringAResendIsSkipped) {
   Send(4);
   window.StartResend();
