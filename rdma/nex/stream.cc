@@ -26,9 +26,14 @@ std::byte* ReadBuffer() {
   return buffer.get();
 }
 
-void SetNoDelay(int fd) {
+// What the system has taken and not sent yet is no more than this: the bytes of several long
+// messages would leave the caches before they are received. What is on its way is not limited.
+constexpr int kUnsentBytes = 128 << 10;
+
+void Prepare(int fd) {
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kUnsentBytes, sizeof kUnsentBytes);
 }
 
 // The system takes one piece faster than several, so a few bytes in several are put together.
@@ -73,7 +78,7 @@ bool Stream::Connect(const Gid& from, const Gid& to, std::uint16_t port,
     if (errno == EMFILE || errno == ENFILE) Complain(kNoDescriptors);
     return false;
   }
-  SetNoDelay(fd_.get());
+  Prepare(fd_.get());
   // The peer sees the address that the queue pair announced.
   const sockaddr_in6 local = AddressOf(from, 0);
   const sockaddr_in6 remote = AddressOf(to, port);
@@ -92,7 +97,7 @@ bool Stream::Accept(UniqueFd fd, const Handshake& handshake, const Greeting& hel
   handshake_ = handshake;
   greeting_have_ = 0;
   fd_ = std::move(fd);
-  SetNoDelay(fd_.get());
+  Prepare(fd_.get());
   state_ = State::kGreeting;
   const auto welcome = handshake_.OnHello(hello);
   if (welcome && SendGreeting(*welcome)) return true;
