@@ -210,7 +210,7 @@ absl::Status MountService::Open() {
 // served: who waits for it is told, and it goes.
 void MountService::EndOrphan() {
   predecessor_->LetGo();
-  const absl::Status gone = fs::Unmount(spec_.options.directory, fs::UnmountMode::kDetach);
+  const absl::Status gone = UnmountOrphan(*predecessor_);
   spdlog::warn("{}: stopped before its sources answered{}", spec_.options.directory,
                gone.ok() ? "" : absl::StrCat("; ", gone.message()));
 }

@@ -105,6 +105,13 @@ absl::Status CheckSuccession(const Predecessor& predecessor, const MountSpec& sp
   return fs::FuseMount::CheckTakeOver(record, spec.options, spec.files, volumes);
 }
 
+absl::Status UnmountOrphan(const Predecessor& predecessor) {
+  OXMEM_ASSIGN_OR_RETURN(const fs::MountRecord record,
+                         fs::ReadMountRecord(predecessor.record_fd()));
+  const auto where = fs::PlaceOf(record.device, record.directory);
+  return where.has_value() ? fs::Unmount(*where, fs::UnmountMode::kDetach) : absl::OkStatus();
+}
+
 void GiveUpOrphan(const std::string& directory) {
   const absl::StatusOr<std::string> path = KeeperPath(directory);
   if (!path.ok()) return;

@@ -30,6 +30,10 @@ std::string LendCommand(const std::string& device);
 absl::Status CheckSuccession(const Predecessor& predecessor, const MountSpec& spec,
                              std::span<const std::unique_ptr<fs::Volume>> volumes);
 
+// Takes the mount out of sight where it is now; something else may be at the directory that it was
+// made at.
+absl::Status UnmountOrphan(const Predecessor& predecessor);
+
 // Has the keeper of a mount that nobody serves let it die, if there is one.
 void GiveUpOrphan(const std::string& directory);
 

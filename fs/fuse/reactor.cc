@@ -185,12 +185,14 @@ Reactor::Received Reactor::ReceiveTogether() {
 }
 
 bool Reactor::IsLong(const RequestSlot& slot, std::size_t bytes) {
-  if (bytes >= kLongCopyBytes) return true;
+  if (bytes >= kLongCopyBytes) return true;  // a write
   const std::span<const std::byte> buffer = RequestSlots::ReceiveBuffer(slot);
   fuse_in_header header;
   fuse_read_in wanted;
-  if (bytes < sizeof header + sizeof wanted) return false;
   std::memcpy(&header, buffer.data(), sizeof header);
+  // Zeroing has no length that would have to come with it.
+  if (header.opcode == FUSE_FALLOCATE) return true;
+  if (bytes < sizeof header + sizeof wanted) return false;
   std::memcpy(&wanted, buffer.data() + sizeof header, sizeof wanted);
   return header.opcode == FUSE_READ && wanted.size >= kLongCopyBytes;
 }

@@ -132,6 +132,32 @@ class Moved(RemountTest):
         self.check("umount", self.dir)
         self.wait_for_no_process()
 
+    def test_what_is_at_the_old_place_stays_when_one_that_waits_for_its_node_is_stopped(self):
+        net = self.net()
+        node = self.node(net)
+        self.check("mount", net.source + "?size=1M&connect_timeout=60s", "-o",
+                   "dax=never,keep=600s", self.before, space=net.client)
+        self.run_tool("mount", "--move", self.before, self.dir)
+        first = self.daemon()
+        node.signal(signal.SIGKILL)
+        node.wait()
+        others = set(self.processes())
+        os.kill(first, signal.SIGKILL)
+        until = time.monotonic() + 20
+        while not (waiting := set(self.processes()) - others):
+            self.assertLess(time.monotonic(), until, "nobody goes on with the mount")
+        self.check("mount", "mem:?size=2M", self.before)
+        # It can hear a signal once it has asked its keeper.
+        while len(os.listdir(f"/proc/{min(waiting)}/task")) < 2:
+            self.assertLess(time.monotonic(), until)
+        os.kill(min(waiting), signal.SIGTERM)
+        while min(waiting) in self.processes():
+            self.assertLess(time.monotonic(), until, "SIGTERM does not end it")
+        self.assertEqual(os.stat(os.path.join(self.before, "data")).st_size, 2 << 20)
+        self.assertEqual(os.listdir(self.dir), [])
+        self.check("umount", self.before)
+        self.wait_for_no_process()
+
     def test_what_comes_to_the_old_place_is_left_alone(self):
         daemon = self.start("mount", "-f", "mem:?size=1M", self.before)
         daemon.wait_for(r"(?m)^" + self.before + "/")

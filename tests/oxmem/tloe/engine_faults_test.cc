@@ -24,6 +24,17 @@ class EngineFaults : public EngineTest, public testing::WithParamInterface<Proto
     config.max_frame_bytes = max_frame_bytes;
     Connect(config);
   }
+  // What stood still on the way goes on, and the connection with it.
+  void ArriveAfterAll(const std::vector<Bytes>& waiting) {
+    pair->drop = nullptr;
+    for (const Bytes& frame : waiting) {
+      Deliver(frame);
+      TakeMessages(pair->responder);
+    }
+    pair->RunUntil(pair->now + Duration::Seconds(2));
+    EXPECT_EQ(pair->initiator.state(), State::kOpen);
+    EXPECT_TRUE(pair->initiator.idle());
+  }
   // Frames of the initiator that are longer do not arrive.
   void Narrow(std::size_t bytes) {
     pair->drop = [this, bytes](const Engine& from, const Bytes& frame) {
@@ -85,14 +96,7 @@ TEST_P(EngineFaults, FramesThatGetLostForAWhileAreNoMatterOfLength) {
   };
   ASSERT_TRUE(Put(10));
   pair->RunUntil(pair->now + Duration::Milliseconds(400));
-  pair->drop = nullptr;
-  for (const Bytes& frame : waiting) {
-    Deliver(frame);
-    TakeMessages(pair->responder);
-  }
-  pair->RunUntil(pair->now + Duration::Seconds(2));
-  EXPECT_EQ(pair->initiator.state(), State::kOpen);
-  EXPECT_TRUE(pair->initiator.idle());
+  ArriveAfterAll(waiting);
 }
 
 TEST_P(EngineFaults, SignsOfLifeThatWereUnderWayLongBeforeProveNothing) {
@@ -116,14 +120,7 @@ TEST_P(EngineFaults, SignsOfLifeThatWereUnderWayLongBeforeProveNothing) {
     TakeMessages(pair->initiator);
   }
   ASSERT_EQ(pair->initiator.state(), State::kOpen);
-  pair->drop = nullptr;
-  for (const Bytes& frame : waiting) {
-    Deliver(frame);
-    TakeMessages(pair->responder);
-  }
-  pair->RunUntil(pair->now + Duration::Seconds(2));
-  EXPECT_EQ(pair->initiator.state(), State::kOpen);
-  EXPECT_TRUE(pair->initiator.idle());
+  ArriveAfterAll(waiting);
 }
 
 TEST_P(EngineFaults, FramesAsLongAsOnesThatHaveArrivedAreNotTooLong) {

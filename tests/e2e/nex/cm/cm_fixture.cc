@@ -27,16 +27,6 @@ const bool prepared = [] {
   return true;
 }();
 
-sockaddr_in Loopback(std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
-sockaddr* Plain(sockaddr_in* address) { return reinterpret_cast<sockaddr*>(address); }
-
 Gid MappedGid(const sockaddr_in& address) {
   Gid gid{};
   gid[10] = gid[11] = 0xff;

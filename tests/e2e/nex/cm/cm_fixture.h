@@ -30,6 +30,17 @@ struct CmSeen {
   std::uint8_t initiator_depth = 0;
 };
 
+// A port of 127.0.0.1, and how the system takes addresses.
+inline sockaddr_in Loopback(std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  return address;
+}
+
+inline sockaddr* Plain(sockaddr_in* address) { return reinterpret_cast<sockaddr*>(address); }
+
 // The ends of a connection that somebody made.
 struct CmPair {
   rdma_cm_id* client = nullptr;

@@ -16,23 +16,13 @@
 namespace oxmem::nex {
 namespace {
 
-sockaddr_in At(std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
-sockaddr* Plain(sockaddr_in& address) { return reinterpret_cast<sockaddr*>(&address); }
-
 // A plain TCP listener: its port, and the descriptor, which is not valid where it was refused.
 UniqueFd ListenByTcp(std::uint16_t* port) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address = At(*port);
+  sockaddr_in address = Loopback(*port);
   socklen_t size = sizeof address;
-  if (bind(fd.get(), Plain(address), size) != 0 || listen(fd.get(), 4) != 0) return {};
-  getsockname(fd.get(), Plain(address), &size);
+  if (bind(fd.get(), Plain(&address), size) != 0 || listen(fd.get(), 4) != 0) return {};
+  getsockname(fd.get(), Plain(&address), &size);
   *port = ntohs(address.sin_port);
   return fd;
 }
@@ -49,8 +39,8 @@ class CmNumbers : public CmTest {
     return id;
   }
   static int Bind(rdma_cm_id* id, std::uint16_t number) {
-    sockaddr_in address = At(number);
-    return rdma_bind_addr(id, Plain(address)) == 0 ? 0 : errno;
+    sockaddr_in address = Loopback(number);
+    return rdma_bind_addr(id, Plain(&address)) == 0 ? 0 : errno;
   }
   static int Listens(rdma_cm_id* id) { return rdma_listen(id, 4) == 0 ? 0 : errno; }
   rdma_cm_id* ConnectTo(std::uint16_t number) {
@@ -86,8 +76,8 @@ TEST_F(CmNumbers, TcpAndTheConnectionManagerListenOnOneNumberInEitherOrder) {
   ConnectAndExchange(listener);
   // Those of TCP come to the program's own socket.
   UniqueFd caller(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in to = At(number);
-  ASSERT_EQ(0, connect(caller.get(), Plain(to), sizeof to));
+  sockaddr_in to = Loopback(number);
+  ASSERT_EQ(0, connect(caller.get(), Plain(&to), sizeof to));
   const UniqueFd accepted(accept(plain.get(), nullptr, nullptr));
   EXPECT_TRUE(accepted.valid());
 }
@@ -186,8 +176,8 @@ TEST_F(CmNumbers, OneOfItsOwnIsNobodys) {
   rdma_cm_id* client = nullptr;
   ASSERT_EQ(0, rdma_create_id(client_channel_, &client, nullptr, RDMA_PS_TCP));
   ASSERT_EQ(0, Bind(client, 0));
-  sockaddr_in own = At(PortOf(client));
-  ASSERT_EQ(0, rdma_resolve_addr(client, nullptr, Plain(own), 2000));
+  sockaddr_in own = Loopback(PortOf(client));
+  ASSERT_EQ(0, rdma_resolve_addr(client, nullptr, Plain(&own), 2000));
   ASSERT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
   ASSERT_EQ(0, rdma_resolve_route(client, 2000));
   ASSERT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ROUTE_RESOLVED));
@@ -339,9 +329,9 @@ TEST_F(CmNumbers, ATicketIsForTheNumberThatAskedOnly) {
   const CmNumber asker;
   const CmLookup answer = asker.Ask(PortOf(listener_));
   const auto dial = [&](std::uint16_t claimed, std::uint64_t ticket) {
-    sockaddr_in to = At(answer.port);
+    sockaddr_in to = Loopback(answer.port);
     UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(0, connect(fd.get(), Plain(to), sizeof to));
+    EXPECT_EQ(0, connect(fd.get(), Plain(&to), sizeof to));
     CmPeer peer(std::move(fd), claimed, PortOf(listener_), ticket);
     peer.Say(CmMessageType::kRequest);
     return peer;
@@ -366,7 +356,7 @@ TEST_F(CmNumbers, NumbersThatTheSystemChoosesAreFree) {
   for (int i = 0; i < 100; ++i) {
     rdma_cm_id* id = New();
     listeners_.push_back(id);
-    ASSERT_EQ(0, rdma_bind_addr(id, Plain(any)));
+    ASSERT_EQ(0, rdma_bind_addr(id, Plain(&any)));
     EXPECT_NE(0, PortOf(id));
     ASSERT_EQ(0, Listens(id));
     if (i % 25 == 0) {
