@@ -177,7 +177,7 @@ class Killed(KeeperTest):
     def test_a_stopped_keeper_is_no_reason_to_hang(self):
         self.check("mount", "mem:?size=1M", self.dir)
         keeper = self.keepers()[0]
-        os.kill(keeper, signal.SIGSTOP)
+        oxmem_e2e.stop(keeper)
         os.pread(self.open(), 1, 0)
         self.refused(1, f"{self.dir}: the keeper of the mount, .*does not answer: is it stopped",
                      "mount", "--replace", "mem:?size=1M", self.dir)
@@ -307,7 +307,7 @@ class KilledWhileItHandsOver(KeeperTest):
     def check_goes_on(self, *words):
         reader = self.read_slowly()
         before, daemon = self.keepers(), self.daemon()
-        os.kill(daemon, signal.SIGSTOP)
+        oxmem_e2e.stop(daemon)
         successor = self.start("mount", "--replace", *words, self.dir)
         until = time.monotonic() + 20
         while not self.was_asked_to_leave(daemon):

@@ -156,7 +156,7 @@ class StoppedDaemon(MountTest):
         super().setUp()
         self.check("mount", "mem:?size=1M", "-o", "dax=never", self.dir)
         self.stopped = self.daemon()
-        os.kill(self.stopped, signal.SIGSTOP)
+        oxmem_e2e.stop(self.stopped)
 
     def test_umount_works(self):
         result = self.check("umount", self.dir)

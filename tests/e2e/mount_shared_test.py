@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import mount_e2e
+import oxmem_e2e
 from mount_e2e import MountTest
 
 
@@ -277,7 +278,7 @@ class Shared(MountTest):
         self.check("mount", "shm://pool", "-o", "dax=always", self.dir)
         fd, _ = self.map(self.data)
         first = self.daemon()
-        os.kill(first, signal.SIGSTOP)
+        oxmem_e2e.stop(first)
         node.signal(signal.SIGKILL)
         node.wait()
         self.node("shm://pool")

@@ -503,7 +503,7 @@ class Mirror(TakeOverTest):
 
     def check_killed(self, *words):
         self.degrade(*words)
-        os.kill(self.keeper_of_mount(), signal.SIGSTOP)
+        oxmem_e2e.stop(self.keeper_of_mount())
         first = self.kill_daemon()
         self.part("a")
         os.kill(self.keeper_of_mount(), signal.SIGCONT)

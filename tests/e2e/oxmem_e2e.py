@@ -100,6 +100,14 @@ def _thread_states(pid):
             yield stat.read().rpartition(")")[2].split()[0]
 
 
+def stop(pid):
+    """SIGSTOP, until none of its threads runs any more: each stops when it is scheduled next."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + 20
+    while any(state != "T" for state in _thread_states(pid)):
+        assert time.monotonic() < until, "it does not stop"
+
+
 class Process:
     """A running command with its output in pipes. Lines are read with a deadline."""
 
@@ -143,11 +151,7 @@ class Process:
         self._process.send_signal(number)
 
     def stop(self):
-        """SIGSTOP, until none of its threads runs any more."""
-        self.signal(signal.SIGSTOP)
-        until = time.monotonic() + 20
-        while any(state != "T" for state in _thread_states(self.pid)):
-            assert time.monotonic() < until, "it does not stop"
+        stop(self.pid)
 
     def wait(self, seconds=30.0):
         """Waits for the end and returns the exit code; negative for a signal."""
