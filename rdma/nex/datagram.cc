@@ -124,6 +124,35 @@ void DatagramQp::Post(const ibv_send_wr& wr, RegionTable& regions, const Route& 
   }
 }
 
+ibv_send_wr DatagramQp::Held::request() {
+  wr.sg_list = sges.data();
+  return wr;
+}
+
+void DatagramQp::Hold(const ibv_send_wr& wr, const Route& route) {
+  Held& held = held_.emplace_back();
+  held.wr = wr;
+  held.wr.next = nullptr;
+  held.route = route;
+  held.sges.assign(wr.sg_list, wr.sg_list + wr.num_sge);
+  if ((wr.send_flags & IBV_SEND_INLINE) == 0) return;
+  for (const ibv_sge& sge : held.sges) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(sge.addr);
+    if (sge.length != 0) held.copy.insert(held.copy.end(), bytes, bytes + sge.length);
+  }
+  held.wr.num_sge = 1;
+  held.sges.assign(1, {.addr = reinterpret_cast<std::uintptr_t>(held.copy.data()),
+                       .length = static_cast<std::uint32_t>(held.copy.size()),
+                       .lkey = 0});
+}
+
+bool DatagramQp::TakeHeld(Held* held) {
+  if (held_.empty()) return false;
+  *held = std::move(held_.front());
+  held_.pop_front();
+  return true;
+}
+
 DatagramFate DatagramQp::OnPacket(const DatagramHeader& header, std::span<const std::byte> bytes,
                                   std::uint32_t queue_key, RegionTable& regions,
                                   ReceiveSource& receives) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <utility>
 #include <vector>
@@ -40,6 +41,7 @@ class DatagramQp {
     Gid source{};
     Gid destination{};
     bool global = false;
+    std::size_t socket = 0;  // the owner's, from which it goes out
   };
   struct Packet {
     std::array<std::byte, kDatagramHeaderBytes> header;
@@ -59,6 +61,22 @@ class DatagramQp {
     send_failed_ = true;
   }
   void Flush(const ibv_send_wr& wr) { Complete(wr, 0, IBV_WC_WR_FLUSH_ERR); }
+
+  // Requests that may not go out yet, with what they point to; nothing of the caller's is needed
+  // later. In order.
+  struct Held {
+    ibv_send_wr wr{};
+    Route route;
+    std::vector<ibv_sge> sges;
+    std::vector<std::byte> copy;  // of inline data
+
+    // Valid as long as this is.
+    ibv_send_wr request();
+  };
+  void Hold(const ibv_send_wr& wr, const Route& route);
+  bool TakeHeld(Held* held);
+  std::size_t held() const { return held_.size(); }
+  void ClearHeld() { held_.clear(); }
 
   // Packets that fit no receive, key or length are dropped, as on a wire.
   DatagramFate OnPacket(const DatagramHeader& header, std::span<const std::byte> payload,
@@ -80,6 +98,7 @@ class DatagramQp {
   std::array<std::byte, kMaxInlineBytes> inline_;
   std::vector<Completion> completions_;
   std::vector<Gid> groups_;
+  std::deque<Held> held_;
   bool send_failed_ = false;
   bool receive_failed_ = false;
 };

@@ -70,6 +70,7 @@ class Engine {
 
   // UD (engine_datagram.cc). With qp->mutex held:
   void PostDatagram(Qp* qp, const ibv_send_wr& wr);  // the request is one that can be posted
+  void SendHeld(Qp* qp);  // datagrams that were posted in SQD; flushes them where they cannot go
   void DeliverDatagrams(Qp* qp);
   // Joins the group on every interface of nex0; does nothing for a member. 0 or an errno.
   int JoinGroup(Qp* qp, const Gid& group);
@@ -154,6 +155,8 @@ class Engine {
   void EnterSendError(Qp* qp);
   bool DeliverCompletions(Qp* qp);  // false: one was lost
   void DelayAck(Qp* qp);
+  void TellDrained(Qp* qp);
+  void SendDatagram(Qp* qp, const ibv_send_wr& request, const DatagramQp::Route& route);
 
   const Config config_;
   RegionTable* const regions_;

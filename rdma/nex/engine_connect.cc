@@ -132,7 +132,7 @@ void Engine::LookAfterPeer(Qp* qp) {
   const bool silent = qp->machine->bytes_in() == qp->looked_bytes;
   // Only from RTS on the time is known.
   if (silent) qp->stream.SetDeathTimeout(qp->machine->peer_timeout());
-  qp->stream.WatchHost(silent && !qp->machine->drained());
+  qp->stream.WatchHost(silent && !qp->machine->at_rest());
 }
 
 void Engine::StreamEnded(Qp* qp) {

@@ -62,6 +62,7 @@ void Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
   const std::size_t source = path.is_global != 0 ? path.grh.sgid_index : 0;
   DatagramQp::Route route;
   route.global = path.is_global != 0;
+  route.socket = source;
   route.source = config_.addresses[source].gid;
   route.destination =
       route.global ? GidOf(path.grh.dgid) : GidOfLid(config_.addresses[0].gid, path.dlid);
@@ -70,6 +71,26 @@ void Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
   if ((request.wr.ud.remote_qkey & 0x80000000u) != 0) {
     request.wr.ud.remote_qkey = qp->attributes.qkey;
   }
+  if (qp->state == IBV_QPS_SQD) {
+    qp->datagrams->Hold(request, route);
+  } else {
+    SendDatagram(qp, request, route);
+  }
+}
+
+void Engine::SendHeld(Qp* qp) {
+  DatagramQp::Held held;
+  while (qp->datagrams->TakeHeld(&held)) {
+    if (qp->state == IBV_QPS_RTS) {
+      SendDatagram(qp, held.request(), held.route);
+    } else {
+      qp->datagrams->Flush(held.request());
+    }
+    DeliverDatagrams(qp);
+  }
+}
+
+void Engine::SendDatagram(Qp* qp, const ibv_send_wr& request, const DatagramQp::Route& route) {
   DatagramQp::Packet packet;
   qp->datagrams->Post(request, *regions_, route, &packet);
   if (packet.pieces.bytes == 0) return;
@@ -84,7 +105,7 @@ void Engine::PostDatagram(Qp* qp, const ibv_send_wr& wr) {
   message.msg_iov = packet.pieces.pieces.data();
   message.msg_iovlen = static_cast<std::size_t>(packet.pieces.piece_count);
   const auto length = static_cast<std::uint32_t>(packet.pieces.bytes - packet.header.size());
-  const ssize_t sent = sendmsg(datagram_fds_[source].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent = sendmsg(datagram_fds_[route.socket].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   const bool unreadable = sent < 0 && errno == EFAULT;
   // Nobody learns whether a datagram arrives, so any other failure to send is a lost packet.
   if (sent < 0) NEX_DEBUG(2, "datagram lost: %s", strerror(errno));

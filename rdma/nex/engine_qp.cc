@@ -94,6 +94,7 @@ void Engine::EnterError(Qp* qp) {
     qp->machine->Fail();
     DeliverCompletions(qp);
   }
+  if (qp->datagrams) SendHeld(qp);
   FlushReceives(qp);
   if (!before && qp->srq != nullptr) PushQpEvent(qp, IBV_EVENT_QP_LAST_WQE_REACHED);
 }
@@ -112,8 +113,16 @@ void Engine::FlushReceives(Qp* qp) {
   }
 }
 
+// A datagram is sent as soon as it is posted, or not at all.
+void Engine::TellDrained(Qp* qp) {
+  if (qp->state != IBV_QPS_SQD || !qp->drain_notify) return;
+  if (qp->machine && !qp->machine->drained()) return;
+  qp->drain_notify = false;
+  PushQpEvent(qp, IBV_EVENT_SQ_DRAINED);
+}
+
 void Engine::Pump(Qp* qp, bool acknowledge) {
-  if (!qp->machine) return;
+  if (!qp->machine) return TellDrained(qp);
   if (EndsUntouched(qp) || (qp->stream.state() != Stream::State::kClosed &&
                             !qp->stream.Write(*qp->machine, acknowledge))) {
     StreamEnded(qp);
@@ -121,10 +130,7 @@ void Engine::Pump(Qp* qp, bool acknowledge) {
   }
   if (qp->stream.state() == Stream::State::kClosed) Hurry(qp);
   Deliver(qp);
-  if (qp->state == IBV_QPS_SQD && qp->drain_notify && qp->machine->drained()) {
-    qp->drain_notify = false;
-    PushQpEvent(qp, IBV_EVENT_SQ_DRAINED);
-  }
+  TellDrained(qp);
   if (qp->stream.state() != Stream::State::kClosed) {
     // In the error state nothing more is said; a peer that was refused closes by itself.
     if (qp->machine->wants_close() && !qp->stream.wants_write()) {
@@ -140,7 +146,7 @@ void Engine::Pump(Qp* qp, bool acknowledge) {
 void Engine::SetTimer(Qp* qp) {
   // The clock is read once for each look, not for each request.
   if (qp->look_at.is_never() && qp->stream.state() == Stream::State::kOpen &&
-      qp->machine->peer_timeout() > Duration() && !qp->machine->drained()) {
+      qp->machine->peer_timeout() > Duration() && !qp->machine->at_rest()) {
     qp->looked_bytes = qp->machine->bytes_in();
     qp->look_at = Now() + kSilence;
   }

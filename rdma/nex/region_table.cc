@@ -153,7 +153,10 @@ Region* RegionTable::TakeSlotLocked() {
   return used_ < storage_.capacity ? &storage_.regions[used_++] : nullptr;
 }
 
-void RegionTable::GiveSlotLocked(Region* region) { region->parent = std::exchange(free_, region); }
+void RegionTable::GiveSlotLocked(Region* region) {
+  region->tag = 0;  // nobody's
+  region->parent = std::exchange(free_, region);
+}
 
 Region* RegionTable::Add(std::uint32_t domain, std::byte* memory, std::uint64_t first,
                          std::uint64_t length, std::uint32_t access) {
@@ -229,11 +232,13 @@ void RegionTable::RemoveWindow(Region* window) {
 
 bool RegionTable::BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key) {
   std::unique_lock lock = LockFor(window);
+  if (!window->is_window || window->tag != Tag(key)) return false;
   // A window of type 2 has to be free, and is made so by invalidating it (o10-37.2.30).
   if (binding.qpn != 0 && (window->key.load() != 0 || binding.length == 0)) return false;
   if (binding.length != 0) {
     const Region* parent = binding.parent;
-    if (parent == nullptr || parent->key.load() == 0 || parent->domain != window->domain ||
+    if (parent == nullptr || parent->is_window || parent->key.load() == 0 ||
+        parent->key.load() != binding.parent_key || parent->domain != window->domain ||
         (parent->access & IBV_ACCESS_MW_BIND) == 0) {
       return false;
     }

@@ -91,6 +91,7 @@ class RegionTable {
   void RemoveWindow(Region* window);
   struct WindowBinding {
     Region* parent = nullptr;
+    std::uint32_t parent_key = 0;  // what was this region when the request was posted
     std::uint64_t address = 0;  // within the parent, as peers of the parent address it
     std::uint64_t length = 0;
     std::uint32_t access = 0;
@@ -98,7 +99,8 @@ class RegionTable {
     std::uint32_t qpn = 0;  // 0: any
   };
   // Unbinds first, but a window for one queue pair must be unbound. A length of 0 leaves it so.
-  // `key` is the window's own, but for the low byte.
+  // `key` is the window's own, but for the low byte. Both may have been removed meanwhile, which
+  // is refused.
   bool BindWindow(Region* window, const WindowBinding& binding, std::uint32_t key);
   // Invalidates a window by key, as SEND_WITH_INV and LOCAL_INV do. False for anything else.
   bool Invalidate(std::uint32_t key, std::uint32_t domain, std::uint32_t qpn);

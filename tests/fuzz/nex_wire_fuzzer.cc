@@ -69,7 +69,7 @@ void Stream(std::span<const std::byte> bytes, bool reliable) {
   QueuePair::Parameters parameters;
   parameters.access = kAccess;
   machine.Configure(parameters);
-  machine.SetSending(true);
+  machine.SetSending(true, Instant());
   machine.Attach();
   ibv_sge sge{0x1000, 64, region->key.load()};
   ibv_send_wr wr{};

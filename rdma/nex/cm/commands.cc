@@ -192,14 +192,16 @@ int CmManager::DestroyId(const rdma_ucm_destroy_id& command) {
   if (id->dialogue.Reject()) Send(*id, CmMessageType::kReject, nullptr);
   // Requests that the program has not seen yet go with their listener.
   std::vector<Id*> waiting;
-  for (const auto& [number, other] : ids_) {
-    if (other->listener == handle && !other->taken) waiting.push_back(other.get());
+  if (id->state() == State::kListening) {
+    for (const auto& [number, other] : ids_) {
+      if (other->listener == handle && !other->taken) waiting.push_back(other.get());
+    }
   }
   for (Id* other : waiting) {
     if (other->dialogue.Reject()) Send(*other, CmMessageType::kReject, nullptr);
     Withdraw(*other);
   }
-  id->file->events.Remove([handle](const Event& event) { return event.account == handle; });
+  id->file->events.Remove([handle](const Event& event) { return event.owner == handle; });
   Write(command.response, rdma_ucm_destroy_id_resp{id->reported});
   CloseSockets(*id);
   if (handle < kOwnHandles) id->file->kernel.Destroy(handle);
@@ -460,7 +462,7 @@ int CmManager::Join(std::uint32_t handle, std::uint64_t uid, std::uint64_t respo
   Event event = MakeEvent(*id, kCmMulticastJoin, 0);
   event.body.uid = uid;
   event.body.id = group.handle;
-  event.account = group.handle;
+  event.account = group.handle;  // its owner is the identifier
   event.body.param.ud.qp_num = kMulticastQpn;
   event.body.param.ud.qkey = kCmQueueKey;
   event.body.param.ud.ah_attr = PathTo(*id, GidOf(address));
@@ -487,7 +489,7 @@ int CmManager::Migrate(const rdma_ucm_migrate_id& command, const std::shared_ptr
   if (id == nullptr) return ENOENT;
   std::vector<Event> moving;
   id->file->events.Remove([&](const Event& event) {
-    if (event.account != id->handle) return false;
+    if (event.owner != id->handle) return false;
     moving.push_back(event);
     return true;
   });

@@ -197,7 +197,7 @@ CmManager::Event CmManager::MakeEvent(const Id& id, std::uint32_t type, int stat
   event.body.id = id.handle;
   event.body.event = type;
   event.body.status = static_cast<std::uint32_t>(status);
-  event.account = id.handle;
+  event.owner = event.account = id.handle;
   return event;
 }
 

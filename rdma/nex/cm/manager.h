@@ -74,7 +74,8 @@ class CmManager {
  private:
   struct Event {
     rdma_ucm_event_resp body{};
-    std::uint32_t account = 0;  // the identifier that counts it
+    std::uint32_t owner = 0;    // the identifier with which it goes and moves
+    std::uint32_t account = 0;  // the identifier, or its group, that counts it
   };
   struct File {
     EventQueue<Event> events;

@@ -30,12 +30,24 @@ int QueuePair::Post(const ibv_send_wr& wr, const BindWork* bind, Instant now) {
     requester_.Flush();
   } else if (gone_ && !identity_.reliable) {
     CompleteUnreliable();
-  } else if (gone_) {
-    AwaitLoss(now);
   } else if (!attached_) {
-    AwaitPeer(now);
+    RunLocals();
+    gone_ ? AwaitLoss(now) : AwaitPeer(now);
   }
   return 0;
+}
+
+void QueuePair::RunLocals() {
+  if (!sending_ || failed_ || send_failed_) return;
+  requester_.Stage(nullptr, true);
+  if (requester_.failed()) FailSending();
+}
+
+void QueuePair::SetSending(bool allowed, Instant now) {
+  if (std::exchange(sending_, allowed) == allowed || attached_ || gone_) return;
+  peer_deadline_ = Instant::Never();
+  RunLocals();
+  AwaitPeer(now);
 }
 
 void QueuePair::Fail() {
@@ -93,7 +105,7 @@ void QueuePair::Attach() {
 
 // For a peer that is not there, as long as requests wait for it.
 void QueuePair::AwaitPeer(Instant now) {
-  if (!peer_deadline_.is_never() || requester_.idle()) return;
+  if (!sending_ || !peer_deadline_.is_never() || requester_.idle()) return;
   if (parameters_.peer_timeout > Duration()) peer_deadline_ = now + parameters_.peer_timeout;
 }
 
@@ -110,7 +122,7 @@ void QueuePair::Detach(Instant now) {
     out_.Clear();
     requester_.StartOver();
     responder_.Reset();
-    if (!requester_.idle()) peer_deadline_ = patient_until_;
+    if (sending_ && !requester_.idle()) peer_deadline_ = patient_until_;
     AwaitPeer(now);
     return;
   }
@@ -250,7 +262,7 @@ void QueuePair::StageFrames(bool acknowledge) {
     // Answers first: the peer waits for them, and an acknowledgement with them is free.
     const bool now = acknowledge || responder_.ack_urgent() || wants_to_send();
     if (responder_.Stage(&frame, now)) continue;
-    if (!failed_ && !send_failed_ && sending_ && requester_.Stage(&frame)) continue;
+    if (!failed_ && !send_failed_ && requester_.Stage(&frame, sending_)) continue;
     out_.DropLast();
     break;
   }

@@ -63,9 +63,10 @@ class QueuePair {
     return parameters_.serves_reads ? parameters_.access : parameters_.access & ~kReads;
   }
   void OnReceiveAvailable() { responder_.OnReceiveAvailable(); }
-  void SetSending(bool allowed) { sending_ = allowed; }  // off until RTS and in SQD
-  void Fail();                                           // the verbs state became ERR: flush
-  void ResumeSending();                                  // from SQE to RTS
+  // Off until RTS and in SQD: then nothing new is sent, and what was begun is completed.
+  void SetSending(bool allowed, Instant now);
+  void Fail();           // the verbs state became ERR: flush
+  void ResumeSending();  // from SQE to RTS
   void Reset();
 
   // Stream side. Greetings are done before Attach. What is unanswered when the stream ends fails
@@ -80,7 +81,7 @@ class QueuePair {
   // The machine has been attached since it was made or reset.
   bool met() const { return met_; }
   // Requests would be written if there were room.
-  bool wants_to_send() const { return sending_ && requester_.HasWorkToStage(); }
+  bool wants_to_send() const { return requester_.HasWorkToStage(sending_); }
   bool has_requests() const { return !requester_.idle(); }
   bool gone() const { return gone_; }
   bool failed() const { return failed_; }
@@ -133,7 +134,8 @@ class QueuePair {
   // True once, after the first message of the peer.
   bool TakePeerSeen() { return peer_seen_ && !std::exchange(peer_told_, true); }
   Duration peer_timeout() const { return parameters_.peer_timeout; }
-  bool drained() const { return requester_.idle() && out_.empty(); }
+  bool drained() const { return !requester_.under_way(); }  // nothing that was begun is left
+  bool at_rest() const { return requester_.idle() && out_.empty(); }
 
  private:
   enum class Sink : std::uint8_t { kHeader, kRequest, kResponse, kDrain };
@@ -145,6 +147,7 @@ class QueuePair {
   void SelfFail();
   void FailSending();         // by what the requester found
   void CompleteUnreliable();  // nobody will know what became of it
+  void RunLocals();           // requests that need no peer
   void AwaitLoss(Instant now);
   void AwaitPeer(Instant now);
   void StageFrames(bool acknowledge);

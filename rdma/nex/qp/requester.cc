@@ -125,8 +125,12 @@ bool Requester::Starves() const {
   return limits_.rnr_retries == kEndlessRetries || sent_ != acked_;
 }
 
-bool Requester::Stage(OutFrame* frame) {
-  while (!failed_ && !waiting_ && cursor_ != ring_.tail()) {
+void Requester::Advance() {
+  if (cursor_++ == begun_) begun_ = cursor_;
+}
+
+bool Requester::Stage(OutFrame* frame, bool begin) {
+  while (!failed_ && !waiting_ && cursor_ != (begin ? ring_.tail() : begun_)) {
     SendWork& work = ring_.At(cursor_);
     if (work.error != IBV_WC_SUCCESS) return false;
     if (reads_ > 0 && (work.fenced || (IsAnswered(work) && reads_ >= limits_.max_reads))) {
@@ -134,10 +138,11 @@ bool Requester::Stage(OutFrame* frame) {
     }
     if (IsLocal(work)) {
       if (!work.local_done) RunLocal(&work);
-      if (work.error == IBV_WC_SUCCESS) ++cursor_;
+      if (work.error == IBV_WC_SUCCESS) Advance();
       if (!Retire()) return false;
       continue;
     }
+    if (frame == nullptr) return false;
     if (IsAtomic(work) && work.length != 8) {
       work.error = IBV_WC_LOC_LEN_ERR;
     } else if (!work.copied &&
@@ -163,7 +168,8 @@ bool Requester::Stage(OutFrame* frame) {
     header.swap = work.swap;
     EncodeHeader(header, frame->header);
     frame->request = true;
-    frame->work = cursor_++;
+    frame->work = cursor_;
+    Advance();
     frame->length = PayloadBytes(header);
     frame->payload = PayloadOf(work);
     sent_ = work.sequence + 1;
@@ -264,15 +270,7 @@ Verdict Requester::OnResponse(const FrameHeader& header, Instant now) {
     case FrameType::kNak:
       return OnNak(header);
     case FrameType::kReceiverNotReady:
-      if (waiting_ || !AcknowledgeBefore(header.sequence)) return Verdict::kViolation;
-      if (!Retire()) return Verdict::kFailed;
-      GoBack();
-      waiting_ = true;
-      if (!rnr_counting_) rnr_left_ = limits_.rnr_retries;
-      rnr_counting_ = true;
-      rnr_delay_ = RnrDelay(static_cast<std::uint8_t>(header.detail));
-      deadline_ = limits_.rnr_retries == kEndlessRetries ? Instant::Never() : now + rnr_delay_;
-      return Verdict::kContinue;
+      return OnReceiverNotReady(header, now);
     case FrameType::kReceiverReady:
       waiting_ = false;
       return Verdict::kContinue;
@@ -285,6 +283,27 @@ Verdict Requester::OnResponse(const FrameHeader& header, Instant now) {
     default:
       return Verdict::kViolation;
   }
+}
+
+Verdict Requester::OnReceiverNotReady(const FrameHeader& header, Instant now) {
+  const std::uint32_t before = acked_;
+  if (waiting_ || !AcknowledgeBefore(header.sequence)) return Verdict::kViolation;
+  if (!Retire()) return Verdict::kFailed;
+  GoBack();
+  // Each message has retries of its own.
+  if (!rnr_counting_ || acked_ != before) rnr_left_ = limits_.rnr_retries;
+  rnr_counting_ = true;
+  if (rnr_left_ == 0) return FailNotReady();
+  waiting_ = true;
+  rnr_delay_ = RnrDelay(static_cast<std::uint8_t>(header.detail));
+  deadline_ = limits_.rnr_retries == kEndlessRetries ? Instant::Never() : now + rnr_delay_;
+  return Verdict::kContinue;
+}
+
+Verdict Requester::FailNotReady() {
+  FailOldest(IBV_WC_RNR_RETRY_EXC_ERR);
+  failed_ = true;
+  return Verdict::kFailed;
 }
 
 void Requester::TakeCredits(const FrameHeader& header) {
@@ -349,15 +368,10 @@ Verdict Requester::OnAtomicResponse(const FrameHeader& header) {
 
 Verdict Requester::OnDeadline(Instant now) {
   if (!waiting_ || now < deadline_) return Verdict::kContinue;
-  if (rnr_left_ > 0) {
-    // The responder says when a receive is there; until then only the count goes on.
-    --rnr_left_;
-    deadline_ = now + rnr_delay_;
-    return Verdict::kContinue;
-  }
-  FailOldest(IBV_WC_RNR_RETRY_EXC_ERR);
-  failed_ = true;
-  return Verdict::kFailed;
+  // The responder says when a receive is there; until then only the count goes on.
+  if (--rnr_left_ == 0) return FailNotReady();
+  deadline_ = now + rnr_delay_;
+  return Verdict::kContinue;
 }
 
 bool Requester::FailOldest(ibv_wc_status status) {
@@ -369,7 +383,7 @@ bool Requester::FailOldest(ibv_wc_status status) {
 
 void Requester::Flush() {
   while (!ring_.empty()) FailOldest(IBV_WC_WR_FLUSH_ERR);
-  cursor_ = ring_.tail();
+  cursor_ = begun_ = ring_.tail();
   waiting_ = false;
 }
 
@@ -380,13 +394,14 @@ void Requester::Resume() {
 
 void Requester::StartOver() {
   GoBack();
+  begun_ = cursor_;
   credit_limit_ = 0;
   rewound_ = limited_ = false;
 }
 
 void Requester::Reset() {
   ring_.Clear();
-  cursor_ = ring_.tail();
+  cursor_ = begun_ = ring_.tail();
   next_sequence_ = sent_ = acked_ = reads_ = next_receive_ = credit_limit_ = 0;
   waiting_ = rnr_counting_ = rewound_ = failed_ = limited_ = false;
 }
@@ -400,7 +415,7 @@ void Requester::CompleteUnreliable() {
     ring_.PopHead();
     if (failed_) break;
   }
-  cursor_ = ring_.head();
+  cursor_ = begun_ = ring_.head();
   // What never went out leaves no gap.
   next_sequence_ = sent_;
 }

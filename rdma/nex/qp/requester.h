@@ -44,10 +44,13 @@ class Requester {
   // The request was executed by other means: everything before it is complete.
   void CompleteDirect(const ibv_send_wr& wr, std::uint32_t length);
 
-  // Writes the next request frame, if one may go out now. After a local error nothing does;
-  // the caller looks at failed() afterwards.
-  bool Stage(OutFrame* frame);
-  bool HasWorkToStage() const { return cursor_ != ring_.tail() && !waiting_ && !Starves(); }
+  // Writes the next request frame, if one may go out now; unless `begin`, only one that was out
+  // before. Without a frame, requests that need none are done up to the first that does. After a
+  // local error nothing goes out; the caller looks at failed() afterwards.
+  bool Stage(OutFrame* frame, bool begin);
+  bool HasWorkToStage(bool begin) const {
+    return cursor_ != (begin ? ring_.tail() : begun_) && !waiting_ && !Starves();
+  }
   // Few and small requests wait to be staged while enough answers are on their way that do not
   // depend on what the peer's program does.
   bool may_hold() const;
@@ -77,6 +80,7 @@ class Requester {
   void Reset();
   bool failed() const { return failed_; }
   bool idle() const { return ring_.empty(); }
+  bool under_way() const { return ring_.head() != begun_; }  // what has been sent, or was once
   std::uint32_t unfinished() const { return ring_.size(); }
   bool sent_all() const { return cursor_ == ring_.tail(); }
   void CompleteUnreliable();  // the peer is gone and nobody will know
@@ -88,10 +92,13 @@ class Requester {
   bool Retire();  // completes what can be; false when that ended in an error
   bool AcknowledgeBefore(std::uint32_t sequence);
   void GoBack();
+  void Advance();  // the request at the cursor is staged
   void Complete(const SendWork& work, ibv_wc_status status);
   bool Starves() const;  // the next request has to wait for a receive of the peer
   void TakeCredits(const FrameHeader& header);
   Verdict OnNak(const FrameHeader& header);
+  Verdict OnReceiverNotReady(const FrameHeader& header, Instant now);
+  Verdict FailNotReady();
   Verdict OnReadResponse(const FrameHeader& header);
   Verdict OnAtomicResponse(const FrameHeader& header);
 
@@ -101,6 +108,7 @@ class Requester {
   Limits limits_;
   SendRing ring_;
   std::uint32_t cursor_ = 0;         // index of the next request to stage
+  std::uint32_t begun_ = 0;          // index after the last one that was ever staged
   std::uint32_t next_sequence_ = 0;  // for the next posted request
   std::uint32_t sent_ = 0;           // sequence after the last one staged
   std::uint32_t acked_ = 0;          // first sequence that is not answered

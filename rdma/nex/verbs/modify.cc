@@ -82,12 +82,13 @@ void Configure(Qp* qp) {
   parameters.rnr_timer = attributes.min_rnr_timer;
   parameters.peer_timeout = PeerTimeout(attributes, qp->init.qp_type);
   qp->machine->Configure(parameters);
-  qp->machine->SetSending(qp->state == IBV_QPS_RTS);
+  qp->machine->SetSending(qp->state == IBV_QPS_RTS, Now());
 }
 
 void EnterReset(Qp* qp, Engine& engine) {
   engine.CloseStream(qp);
   if (qp->machine) qp->machine->Reset();
+  if (qp->datagrams) qp->datagrams->ClearHeld();
   if (qp->own_receives) qp->own_receives->Clear();
   PurgeCompletions(qp->send_cq, qp->handle()->qp_num);
   PurgeCompletions(qp->recv_cq, qp->handle()->qp_num);
@@ -130,7 +131,8 @@ int ModifyQp(ibv_qp* handle, ibv_qp_attr* attributes, int mask) {
   Configure(qp);
   if ((mask & (IBV_QP_ACCESS_FLAGS | IBV_QP_MAX_DEST_RD_ATOMIC)) != 0) engine.ChangeAccess(qp);
   if (from == IBV_QPS_INIT && to == IBV_QPS_RTR && qp->machine) engine.OpenStream(qp);
-  if (qp->machine && to >= IBV_QPS_RTR) engine.Pump(qp, true);
+  if (qp->datagrams && to == IBV_QPS_RTS) engine.SendHeld(qp);
+  if (to >= IBV_QPS_RTR) engine.Pump(qp, true);
   return 0;
 }
 

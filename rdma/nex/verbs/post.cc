@@ -22,7 +22,10 @@ int DescribeBind(const Qp& qp, const ibv_send_wr& wr, BindWork* bind) {
   if (info.mr != nullptr && !Usable(reinterpret_cast<Mr*>(info.mr), "ibv_post_send")) return EINVAL;
   bind->window = mw->region;
   bind->key = wr.bind_mw.rkey;
-  bind->binding.parent = info.mr == nullptr ? nullptr : reinterpret_cast<Mr*>(info.mr)->region;
+  if (info.mr != nullptr) {
+    bind->binding.parent = reinterpret_cast<Mr*>(info.mr)->region;
+    bind->binding.parent_key = info.mr->lkey;
+  }
   bind->binding.address = info.addr;
   bind->binding.length = info.length;
   bind->binding.access = info.mw_access_flags;
@@ -70,7 +73,7 @@ bool MaySend(ibv_qp_state state) {
 
 // A request takes its place in the send queue until its completion was polled.
 bool HasRoom(const Qp& qp, std::size_t requests) {
-  const std::size_t unfinished = qp.machine ? qp.machine->unfinished() : 0;
+  const std::size_t unfinished = qp.machine ? qp.machine->unfinished() : qp.datagrams->held();
   return qp.unpolled.load(std::memory_order_relaxed) + unfinished + requests <=
          qp.init.cap.max_send_wr;
 }

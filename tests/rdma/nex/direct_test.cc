@@ -141,6 +141,7 @@ TEST_F(DirectTest, AWindowOfAnotherQueuePairIsRefused) {
   Region* const window = host_.regions->AddWindow(kDomain, &key);
   ASSERT_TRUE(host_.regions->BindWindow(window,
                                         {.parent = region_,
+                                         .parent_key = region_->key,
                                          .address = 0x1000,
                                          .length = 64,
                                          .access = IBV_ACCESS_REMOTE_WRITE,

@@ -68,7 +68,7 @@ class Loop {
       identity.send_depth = 64;
       side.qp = std::make_unique<QueuePair>(identity, side.regions.get(), &side.receives, nullptr);
       side.qp->Configure(parameters);
-      side.qp->SetSending(true);
+      side.qp->SetSending(true, now);
       side.qp->Attach();
     }
   }

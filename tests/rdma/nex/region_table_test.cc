@@ -85,6 +85,7 @@ TEST_F(RegionTableTest, WindowsNarrowTheirRegionAndCanBeInvalidated) {
   ASSERT_NE(nullptr, window);
   RegionTable::WindowBinding binding;
   binding.parent = region;
+  binding.parent_key = region->key;
   binding.address = 0x1100;
   binding.length = 256;
   binding.access = IBV_ACCESS_REMOTE_WRITE;
@@ -198,6 +199,7 @@ TEST_F(RegionTableTest, AWindowOfOneQueuePairIsBoundAgainOnlyAfterItsInvalidatio
   std::uint32_t key = 0;
   Region* window = table_.AddWindow(1, &key);
   RegionTable::WindowBinding binding{.parent = region,
+                                     .parent_key = region->key,
                                      .address = 0x1000,
                                      .length = 16,
                                      .access = IBV_ACCESS_REMOTE_READ,

@@ -74,7 +74,7 @@ TEST_P(UntouchedStream, TakesTheCreditsOfItsPeerAlong) {
   // The peer has begun anew, with fewer receives.
   b_.receives.works.resize(1);
   b_.qp->Reset();
-  b_.qp->SetSending(true);
+  b_.qp->SetSending(true, loop_.now);
   loop_.Join();
   loop_.Run();
   ASSERT_EQ(0, Send(loop_, 1));
@@ -151,12 +151,12 @@ TEST_P(UntouchedStream, IsNoneBesideWhichACopyWasMade) {
 
 TEST_P(UntouchedStream, OfAnUnreliablePairCompletesNothing) {
   Loop loop(GetParam(), IBV_QPT_UC);
-  loop.sides[0].qp->SetSending(false);  // so it waits
+  loop.sides[0].qp->SetSending(false, loop.now);  // so it waits
   ASSERT_EQ(0, Send(loop, 1));
   loop.Run();
   loop.CutBoth();
   EXPECT_TRUE(loop.sides[0].done.empty());
-  loop.sides[0].qp->SetSending(true);
+  loop.sides[0].qp->SetSending(true, loop.now);
   loop.AdvanceTo(loop.sides[0].qp->deadline());
   EXPECT_EQ((Results{{1, IBV_WC_SUCCESS}}), Done(loop.sides[0]));
   // What was given up before the peer came is nothing that it waits for.
