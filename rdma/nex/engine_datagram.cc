@@ -105,7 +105,8 @@ void Engine::SendDatagram(Qp* qp, const ibv_send_wr& request, const DatagramQp::
   message.msg_iov = packet.pieces.pieces.data();
   message.msg_iovlen = static_cast<std::size_t>(packet.pieces.piece_count);
   const auto length = static_cast<std::uint32_t>(packet.pieces.bytes - packet.header.size());
-  const ssize_t sent = sendmsg(datagram_fds_[route.socket].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent =
+      sendmsg(datagram_fds_[route.socket].get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   const bool unreadable = sent < 0 && errno == EFAULT;
   // Nobody learns whether a datagram arrives, so any other failure to send is a lost packet.
   if (sent < 0) NEX_DEBUG(2, "datagram lost: %s", strerror(errno));

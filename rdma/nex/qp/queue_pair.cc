@@ -44,10 +44,10 @@ void QueuePair::RunLocals() {
 }
 
 void QueuePair::SetSending(bool allowed, Instant now) {
-  if (std::exchange(sending_, allowed) == allowed || attached_ || gone_) return;
-  peer_deadline_ = Instant::Never();
+  if (std::exchange(sending_, allowed) == allowed || attached_) return;
+  if (!gone_ || !requester_.under_way()) peer_deadline_ = Instant::Never();
   RunLocals();
-  AwaitPeer(now);
+  gone_ ? AwaitLoss(now) : AwaitPeer(now);
 }
 
 void QueuePair::Fail() {
@@ -109,8 +109,10 @@ void QueuePair::AwaitPeer(Instant now) {
   if (parameters_.peer_timeout > Duration()) peer_deadline_ = now + parameters_.peer_timeout;
 }
 
+// For one that has gone, likewise.
 void QueuePair::AwaitLoss(Instant now) {
   if (!peer_deadline_.is_never() || requester_.idle()) return;
+  if (!sending_ && !requester_.under_way()) return;
   const bool patient = parameters_.peer_timeout <= Duration();
   peer_deadline_ = now + std::min(patient ? kLongestLoss : parameters_.peer_timeout, kLongestLoss);
 }

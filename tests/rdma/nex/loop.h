@@ -50,8 +50,10 @@ class Loop {
     }
   };
 
+  // Shared receives are those of which a sender is not told.
   explicit Loop(std::uint32_t seed, ibv_qp_type type = IBV_QPT_RC,
-                QueuePair::Parameters parameters = DefaultParameters())
+                QueuePair::Parameters parameters = DefaultParameters(),
+                bool shared_receives = false)
       : random_(seed) {
     for (int i = 0; i < 2; ++i) {
       Side& side = sides[i];
@@ -63,6 +65,7 @@ class Loop {
       identity.domain = 1;
       identity.type = type;
       identity.reliable = type == IBV_QPT_RC;
+      identity.shared_receives = shared_receives;
       identity.max_inline = 512;
       identity.max_send_sges = kMaxSges;
       identity.send_depth = 64;

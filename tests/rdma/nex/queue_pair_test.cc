@@ -257,19 +257,44 @@ TEST_P(QueuePairSim, ReadsPassWhileNothingElseMayBeSent) {
   EXPECT_EQ(1u, b_.done.size());
 }
 
-TEST_P(QueuePairSim, FiniteReceiverNotReadyRetriesRunOut) {
+TEST_P(QueuePairSim, FiniteReceiverNotReadyRetriesRunOutAfterAsManyTimers) {
+  for (const std::uint8_t retries : {0, 1, 2, 6}) {
+    SCOPED_TRACE(int{retries});
+    auto parameters = Loop::DefaultParameters();
+    parameters.requester.rnr_retries = retries;
+    Loop loop(GetParam(), IBV_QPT_RC, parameters);
+    const Loop::Side& sender = loop.sides[0];
+    ASSERT_EQ(0, loop.Send(0, Wr(1, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
+    loop.Run();
+    for (int retry = 0; retry < retries; ++retry) {
+      EXPECT_TRUE(sender.done.empty());
+      ASSERT_EQ(loop.now + RnrDelay(parameters.rnr_timer), sender.qp->deadline());
+      loop.AdvanceTo(sender.qp->deadline());
+    }
+    ASSERT_EQ(1u, sender.done.size());
+    EXPECT_EQ(IBV_WC_RNR_RETRY_EXC_ERR, sender.done[0].wc.status);
+  }
+}
+
+TEST_P(QueuePairSim, EachMessageHasReceiverNotReadyRetriesOfItsOwn) {
+  constexpr std::uint64_t kMessages = 6;
   auto parameters = Loop::DefaultParameters();
   parameters.requester.rnr_retries = 2;
-  Loop loop(GetParam(), IBV_QPT_RC, parameters);
-  ASSERT_EQ(0, loop.Send(0, Wr(1, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
-  loop.Run();
-  for (int retry = 0; retry < 3; ++retry) {
-    EXPECT_TRUE(loop.sides[0].done.empty());
-    ASSERT_FALSE(loop.sides[0].qp->deadline().is_never());
-    loop.AdvanceTo(loop.sides[0].qp->deadline());
+  Loop loop(GetParam(), IBV_QPT_RC, parameters, /*shared_receives=*/true);
+  for (std::uint64_t i = 0; i < kMessages; ++i) {
+    ASSERT_EQ(0, loop.Send(0, Wr(i, IBV_WR_SEND), {loop.Local(0, 0, 8)}));
   }
-  ASSERT_EQ(1u, loop.sides[0].done.size());
-  EXPECT_EQ(IBV_WC_RNR_RETRY_EXC_ERR, loop.sides[0].done[0].wc.status);
+  loop.Run();
+  for (std::uint64_t i = 0; i < kMessages; ++i) {
+    // One timer runs out, and nearly another one.
+    loop.AdvanceTo(loop.sides[0].qp->deadline());
+    loop.AdvanceTo(loop.sides[0].qp->deadline() - Duration::Nanoseconds(1));
+    loop.Receive(1, 100 + i, {loop.Local(1, 0, 8)});
+    loop.Run();
+    ASSERT_EQ(i + 1, loop.sides[0].done.size());
+    EXPECT_EQ(IBV_WC_SUCCESS, loop.sides[0].done.back().wc.status);
+  }
+  EXPECT_EQ(kMessages, loop.sides[1].done.size());
 }
 
 // A peer that reads no answer, and sends again what it was not asked for again.

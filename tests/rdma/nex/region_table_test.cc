@@ -216,6 +216,67 @@ TEST_F(RegionTableTest, AWindowOfOneQueuePairIsBoundAgainOnlyAfterItsInvalidatio
   EXPECT_TRUE(table_.Remove(region));
 }
 
+TEST_F(RegionTableTest, AWindowThatWasRemovedIsNotBound) {
+  Region* region = table_.Add(1, memory_.data(), 0x1000, 4096, kAll);
+  const RegionTable::WindowBinding binding{.parent = region,
+                                           .parent_key = region->key,
+                                           .address = 0x1000,
+                                           .length = 16,
+                                           .access = IBV_ACCESS_REMOTE_READ};
+  std::uint32_t key = 0;
+  Region* window = table_.AddWindow(1, &key);
+  table_.RemoveWindow(window);
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  // Nor is what has its place now.
+  Region* next = table_.Add(1, memory_.data(), 0x2000, 16, kAll);
+  ASSERT_EQ(window, next);
+  const std::uint32_t next_key = next->key;
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  EXPECT_FALSE(table_.BindWindow(window, binding, next_key));
+  EXPECT_TRUE(Pins({.key = next_key, .address = 0x2000, .length = 16, .domain = 1}));
+  ASSERT_TRUE(table_.Remove(next));
+  std::uint32_t other_key = 0;
+  Region* other = table_.AddWindow(1, &other_key);
+  ASSERT_EQ(window, other);
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  EXPECT_EQ(0u, other->key);
+  EXPECT_TRUE(table_.BindWindow(other, binding, other_key));
+  table_.RemoveWindow(other);
+  EXPECT_TRUE(table_.Remove(region));
+}
+
+TEST_F(RegionTableTest, ARegionThatWasRemovedGetsNoWindow) {
+  std::uint32_t key = 0;
+  Region* window = table_.AddWindow(1, &key);
+  Region* region = table_.Add(1, memory_.data(), 0x1000, 4096, kAll);
+  RegionTable::WindowBinding binding{.parent = region,
+                                     .parent_key = region->key,
+                                     .address = 0x1000,
+                                     .length = 16,
+                                     .access = IBV_ACCESS_REMOTE_READ};
+  ASSERT_TRUE(table_.Remove(region));
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  // Nor does what has its place now, be it a region or another window.
+  Region* next = table_.Add(1, memory_.data(), 0x1000, 4096, kAll);
+  ASSERT_EQ(region, next);
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  ASSERT_TRUE(table_.Remove(next));
+  std::uint32_t other_key = 0;
+  Region* other = table_.AddWindow(1, &other_key);
+  ASSERT_EQ(region, other);
+  Region* parent = table_.Add(1, memory_.data(), 0x1000, 4096, kAll);
+  binding.parent = parent;
+  binding.parent_key = parent->key;
+  binding.access = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_MW_BIND;
+  ASSERT_TRUE(table_.BindWindow(other, binding, other_key));
+  binding.parent = other;
+  binding.parent_key = other_key;
+  EXPECT_FALSE(table_.BindWindow(window, binding, key));
+  table_.RemoveWindow(other);
+  table_.RemoveWindow(window);
+  EXPECT_TRUE(table_.Remove(parent));
+}
+
 TEST_F(RegionTableTest, RemovalWaitsForPins) {
   Region* region = table_.Add(1, memory_.data(), 0, 16, kAll);
   const auto pinned = table_.Pin({.key = region->key, .length = 1, .domain = 1});
