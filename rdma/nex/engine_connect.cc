@@ -147,6 +147,7 @@ void Engine::StreamEnded(Qp* qp) {
   }
   if (!qp->machine->gone() && !qp->machine->failed()) AwaitPeer(qp);
   Deliver(qp);
+  TellDrained(qp);
   SetTimer(qp);
 }
 

@@ -131,6 +131,26 @@ TEST_P(SendQueue, WaitsForNoPeerWhileNothingMayBeSent) {
   EXPECT_EQ((Results{{1, IBV_WC_SUCCESS}, {2, IBV_WC_SUCCESS}}), Done());
 }
 
+TEST_P(SendQueue, IsDrainedWithAStreamOverWhichNothingWent) {
+  loop_.CutBoth();
+  ASSERT_EQ(0, Write(1));
+  loop_.Join();
+  IoBatch batch;
+  ASSERT_TRUE(a_.qp->FillOutput(&batch, true));
+  batch.Release();
+  SetSending(false);
+  EXPECT_FALSE(a_.qp->drained());
+  loop_.CutBoth();
+  EXPECT_TRUE(a_.qp->drained());
+  EXPECT_TRUE(a_.qp->deadline().is_never());
+  loop_.Join();
+  loop_.Run();
+  EXPECT_TRUE(a_.done.empty());
+  SetSending(true);
+  loop_.Run();
+  EXPECT_EQ((Results{{1, IBV_WC_SUCCESS}}), Done());
+}
+
 TEST_P(SendQueue, DoesAtOnceWhatNeedsNoPeer) {
   loop_.CutBoth();
   ASSERT_EQ(0, Bind(1));

@@ -32,6 +32,11 @@ class Access : public VerbsTest {
     b_ = MakeQp(options);
     Connect(a_, b_, options);
   }
+  static void ChangeState(ibv_qp* qp, ibv_qp_state state) {
+    ibv_qp_attr attributes{};
+    attributes.qp_state = state;
+    ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  }
   ibv_send_wr Remote(ibv_wr_opcode opcode, std::uint64_t address, std::uint32_t key) const {
     ibv_send_wr wr = Wr(1, opcode);
     if (opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
@@ -285,6 +290,60 @@ TEST_F(Access, WhatCannotBeBoundIsABindError) {
   EXPECT_EQ(IBV_WC_MW_BIND_ERR, StatusOf(wr, {}));
   EXPECT_EQ(0, ibv_dereg_mr(closed));
   EXPECT_EQ(0, ibv_dereg_mr(fixed));
+}
+
+TEST_F(Access, ABindThatWaitedIsAnErrorWhenWhatItNamedIsGone) {
+  for (const ibv_mw_type type : {IBV_MW_TYPE_1, IBV_MW_TYPE_2}) {
+    for (const bool window_goes : {true, false}) {
+      SCOPED_TRACE("type " + std::to_string(type) + (window_goes ? ", window" : ", region"));
+      Fresh({});
+      ibv_mr* mr = ibv_reg_mr(pd_, &buffer_[4096], 4096, kAllAccess);
+      ibv_mw* mw = ibv_alloc_mw(pd_, type);
+      ASSERT_TRUE(mr != nullptr && mw != nullptr);
+      ChangeState(a_, IBV_QPS_SQD);
+      ibv_send_wr wr = Wr(2, IBV_WR_BIND_MW);
+      wr.bind_mw = {mw, ibv_inc_rkey(mw->rkey), {mr, At(4096), 64, IBV_ACCESS_REMOTE_READ}};
+      ASSERT_EQ(0, Send(a_, wr, {}));
+      ASSERT_EQ(0, window_goes ? ibv_dealloc_mw(mw) : ibv_dereg_mr(mr));
+      // What is registered now has its place.
+      ibv_mr* next = ibv_reg_mr(pd_, &buffer_[4096], 4096, kAllAccess);
+      ASSERT_NE(nullptr, next);
+      ChangeState(a_, IBV_QPS_RTS);
+      EXPECT_EQ(IBV_WC_MW_BIND_ERR, Wait(cq_, 1).at(0).status);
+      EXPECT_EQ(0, ibv_dereg_mr(next));
+      EXPECT_EQ(0, window_goes ? ibv_dereg_mr(mr) : ibv_dealloc_mw(mw));
+    }
+  }
+}
+
+TEST_F(Access, AWindowIsBoundAndInvalidatedAtOnceWhereThePeerIsNotThere) {
+  for (const ibv_qp_type type : {IBV_QPT_RC, IBV_QPT_UC}) {
+    QpOptions options;
+    options.type = type;
+    options.access = IBV_ACCESS_REMOTE_WRITE;
+    a_ = MakeQp(options);
+    b_ = MakeQp(options);
+    ToInit(a_, options);
+    ToInit(b_, options);
+    ToRts(a_, AddressOf(b_), options);
+    ibv_mw* mw = ibv_alloc_mw(pd_, IBV_MW_TYPE_2);
+    const std::uint32_t key = ibv_inc_rkey(mw->rkey);
+    ibv_send_wr wr = Wr(2, IBV_WR_BIND_MW);
+    wr.bind_mw = {mw, key, {mr_, At(4096), 64, IBV_ACCESS_REMOTE_WRITE}};
+    ASSERT_EQ(0, Send(a_, wr, {}));
+    ibv_wc done{};
+    ASSERT_EQ(1, ibv_poll_cq(cq_, 1, &done));
+    EXPECT_EQ(IBV_WC_SUCCESS, done.status);
+    EXPECT_EQ(IBV_WC_BIND_MW, done.opcode);
+    EXPECT_EQ(EBUSY, ibv_dereg_mr(mr_));
+    wr = Wr(3, IBV_WR_LOCAL_INV);
+    wr.invalidate_rkey = key;
+    ASSERT_EQ(0, Send(a_, wr, {}));
+    ASSERT_EQ(1, ibv_poll_cq(cq_, 1, &done));
+    EXPECT_EQ(IBV_WC_SUCCESS, done.status);
+    EXPECT_EQ(IBV_WC_LOCAL_INV, done.opcode);
+    EXPECT_EQ(0, ibv_dealloc_mw(mw));
+  }
 }
 
 TEST_F(Access, WithoutOutstandingReadsThereAreNone) {

@@ -33,10 +33,25 @@ class Flow : public VerbsTest {
     ibv_recv_wr* bad = nullptr;
     return ibv_post_srq_recv(srq, &wr, &bad);
   }
-  void ToError(ibv_qp* qp) {
+  static void ChangeState(ibv_qp* qp, ibv_qp_state state) {
     ibv_qp_attr attributes{};
-    attributes.qp_state = IBV_QPS_ERR;
+    attributes.qp_state = state;
     ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  }
+  static void ToError(ibv_qp* qp) { ChangeState(qp, IBV_QPS_ERR); }
+  // Nothing new is sent from now on, and an event says when nothing is under way any more.
+  static void Drain(ibv_qp* qp) {
+    ibv_qp_attr attributes{};
+    attributes.qp_state = IBV_QPS_SQD;
+    attributes.en_sqd_async_notify = 1;
+    ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
+  }
+  static bool IsDraining(ibv_qp* qp) {
+    ibv_qp_attr attributes{};
+    ibv_qp_init_attr init{};
+    EXPECT_EQ(0, ibv_query_qp(qp, &attributes, IBV_QP_STATE, &init));
+    EXPECT_EQ(IBV_QPS_SQD, attributes.qp_state);
+    return attributes.sq_draining != 0;
   }
   void DestroyQps() {
     for (ibv_qp* qp : qps_) EXPECT_EQ(0, ibv_destroy_qp(qp));
@@ -186,10 +201,7 @@ TEST_F(Flow, TheFirstMessageBeforeRtsIsAnEvent) {
 
 TEST_F(Flow, ASendQueueThatIsDrainedSaysSoAndHoldsWhatIsPostedThen) {
   Pair({});
-  ibv_qp_attr attributes{};
-  attributes.qp_state = IBV_QPS_SQD;
-  attributes.en_sqd_async_notify = 1;
-  ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
+  Drain(a_);
   const auto event = NextEvent();
   ASSERT_TRUE(event);
   EXPECT_EQ(IBV_EVENT_SQ_DRAINED, event->event_type);
@@ -200,9 +212,89 @@ TEST_F(Flow, ASendQueueThatIsDrainedSaysSoAndHoldsWhatIsPostedThen) {
   // The other direction goes on: it is done, and nothing else is.
   ASSERT_EQ(0, Send(b_, Wr(2, IBV_WR_SEND), {Range(0, 8)}));
   for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 8 || wc.wr_id == 2) << wc.wr_id;
-  attributes.qp_state = IBV_QPS_RTS;
-  ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE));
+  EXPECT_FALSE(IsDraining(a_));
+  ChangeState(a_, IBV_QPS_RTS);
   for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 7 || wc.wr_id == 1) << wc.wr_id;
+  EXPECT_FALSE(HasEvent());
+}
+
+TEST_F(Flow, ASendQueueWhosePeerIsNotThereIsDrainedAtOnce) {
+  for (const ibv_qp_type type : {IBV_QPT_RC, IBV_QPT_UC}) {
+    QpOptions options;
+    options.type = type;
+    a_ = MakeQp(options);
+    b_ = MakeQp(options);
+    ToInit(a_, options);
+    ToInit(b_, options);
+    ToRts(a_, AddressOf(b_), options);
+    ibv_send_wr write = Wr(1, IBV_WR_RDMA_WRITE);
+    write.wr.rdma = {At(8192), mr_->rkey};
+    ASSERT_EQ(0, Send(a_, write, {Range(0, 8)}));
+    Drain(a_);
+    EXPECT_TRUE(HasEvent());
+    EXPECT_EQ(IBV_EVENT_SQ_DRAINED, NextType());
+    EXPECT_FALSE(IsDraining(a_));
+    write.wr_id = 2;
+    ASSERT_EQ(0, Send(a_, write, {Range(0, 8)}));
+    EXPECT_FALSE(IsDraining(a_));
+    ToRts(b_, AddressOf(a_), options);
+    ChangeState(a_, IBV_QPS_RTS);
+    const auto done = Wait(cq_, 2);
+    ASSERT_EQ(2u, done.size());
+    for (std::uint64_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(IBV_WC_SUCCESS, done[i].status);
+      EXPECT_EQ(i + 1, done[i].wr_id);
+    }
+    EXPECT_FALSE(HasEvent());
+  }
+}
+
+TEST_F(Flow, ASendQueueIsDrainedWhenWhatWaitsForAReceiveHasGotOne) {
+  ibv_srq* srq = MakeSrq(16);  // of which the sender knows nothing
+  QpOptions options;
+  options.srq = srq;
+  Pair(options);
+  ASSERT_EQ(0, PostShared(srq, 7));
+  ASSERT_EQ(0, Send(a_, Wr(1, IBV_WR_SEND), {Range(0, 8)}));
+  Wait(cq_, 2);  // so they are connected
+  ASSERT_EQ(0, Send(a_, Wr(2, IBV_WR_SEND), {Range(0, 8)}));
+  Drain(a_);
+  ASSERT_EQ(0, Send(a_, Wr(3, IBV_WR_SEND), {Range(0, 8)}));
+  EXPECT_TRUE(IsDraining(a_));
+  EXPECT_FALSE(HasEvent());
+  ASSERT_EQ(0, PostShared(srq, 8));
+  ASSERT_EQ(0, PostShared(srq, 9));
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 8 || wc.wr_id == 2) << wc.wr_id;
+  EXPECT_EQ(IBV_EVENT_SQ_DRAINED, NextType());
+  EXPECT_FALSE(IsDraining(a_));
+  ChangeState(a_, IBV_QPS_RTS);
+  for (const ibv_wc& wc : Wait(cq_, 2)) EXPECT_TRUE(wc.wr_id == 9 || wc.wr_id == 3) << wc.wr_id;
+  DestroyQps();
+  EXPECT_EQ(0, ibv_destroy_srq(srq));
+}
+
+TEST_F(Flow, ASendQueueIsDrainedWhenThePeerOfAnUnreliableQueuePairGoes) {
+  constexpr std::uint32_t kLarge = 16 << 20;
+  std::vector<std::byte> memory(kLarge);
+  ibv_mr* mr = ibv_reg_mr(pd_, memory.data(), kLarge, kAllAccess);
+  ASSERT_NE(nullptr, mr);
+  const ibv_sge all{reinterpret_cast<std::uintptr_t>(memory.data()), kLarge, mr->lkey};
+  QpOptions options;
+  options.type = IBV_QPT_UC;
+  Pair(options);
+  ibv_send_wr write = Wr(1, IBV_WR_RDMA_WRITE);
+  write.wr.rdma = {all.addr, mr->rkey};
+  ASSERT_EQ(0, Send(a_, write, {Range(0, 8)}));
+  Wait(cq_, 1);  // so they are connected
+  // Far more than the peer hears before it has gone.
+  for (std::uint32_t i = 0; i < options.depth; ++i) ASSERT_EQ(0, Send(a_, write, {all}));
+  Drain(a_);
+  ASSERT_EQ(0, ibv_destroy_qp(b_));
+  std::erase(qps_, b_);
+  EXPECT_EQ(IBV_EVENT_SQ_DRAINED, NextType());
+  EXPECT_FALSE(IsDraining(a_));
+  DestroyQps();
+  EXPECT_EQ(0, ibv_dereg_mr(mr));
 }
 
 TEST_F(Flow, EverythingPostedIsFlushedInOrder) {
