@@ -8,7 +8,28 @@
 namespace oxmem::nex {
 namespace {
 
-using CmConnect = CmTest;
+class CmConnect : public CmTest {
+ protected:
+  sockaddr_in group_ = [] {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    inet_pton(AF_INET, "239.7.7.7", &address.sin_addr);
+    return address;
+  }();
+
+  // A member of the group that has not taken the event that says so.
+  rdma_cm_id* NewMember() {
+    rdma_cm_id* id = nullptr;
+    sockaddr_in own = Loopback(0);
+    EXPECT_EQ(0, rdma_create_id(client_channel_, &id, nullptr, RDMA_PS_UDP));
+    EXPECT_EQ(0, rdma_resolve_addr(id, Plain(&own), Plain(&group_), 2000));
+    EXPECT_TRUE(Gets(client_channel_, RDMA_CM_EVENT_ADDR_RESOLVED));
+    MakeQueuePair(id);
+    EXPECT_EQ(0, rdma_join_multicast(id, Plain(&group_), nullptr));
+    EXPECT_TRUE(HasEvent(client_channel_));
+    return id;
+  }
+};
 
 TEST_F(CmConnect, ARequestThatWasTakenOutlivesItsListener) {
   rdma_cm_id* client = NewClient(true);
@@ -230,6 +251,32 @@ TEST_F(CmConnect, ADatagramIdentifierThatIsRejectedLearnsWhatWasSaid) {
   EXPECT_EQ(2, rejected.status);  // InfiniBand 16.8.3: rejected by the service provider
   Destroy(client);
   Destroy(request.id);
+}
+
+TEST_F(CmConnect, AGroupThatWasJoinedUnnoticedGoesWithItsIdentifier) {
+  Destroy(NewMember());
+  EXPECT_FALSE(HasEvent(client_channel_));
+}
+
+TEST_F(CmConnect, AGroupThatWasJoinedUnnoticedMovesWithItsIdentifier) {
+  rdma_cm_id* id = NewMember();
+  ASSERT_EQ(0, rdma_migrate_id(id, server_channel_));
+  EXPECT_FALSE(HasEvent(client_channel_));
+  CmSeen joined;
+  EXPECT_TRUE(Gets(server_channel_, RDMA_CM_EVENT_MULTICAST_JOIN, &joined));
+  EXPECT_EQ(id, joined.id);
+  EXPECT_EQ(0, joined.status);
+  EXPECT_EQ(0, rdma_leave_multicast(id, Plain(&group_)));
+  Destroy(id);
+}
+
+TEST_F(CmConnect, AGroupThatWasLeftAfterItsIdentifierMovedHasNoEvent) {
+  rdma_cm_id* id = NewMember();
+  ASSERT_EQ(0, rdma_migrate_id(id, server_channel_));
+  EXPECT_EQ(0, rdma_leave_multicast(id, Plain(&group_)));
+  EXPECT_FALSE(HasEvent(client_channel_));
+  EXPECT_FALSE(HasEvent(server_channel_));
+  Destroy(id);
 }
 
 TEST_F(CmConnect, TheStepsHaveAnOrder) {

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +39,18 @@ class Datagrams : public VerbsTest {
     path.is_global = global ? 1 : 0;
     if (global) path.grh.dgid = address.gid;
     return path;
+  }
+  static void ChangeState(ibv_qp* qp, ibv_qp_state state) {
+    ibv_qp_attr attributes{};
+    attributes.qp_state = state;
+    ASSERT_EQ(0, ibv_modify_qp(qp, &attributes, IBV_QP_STATE));
+  }
+  // To b_, without a completion unless it fails.
+  int PostSilently(std::uint64_t id, ibv_ah* ah) {
+    ibv_send_wr wr = Wr(id, IBV_WR_SEND);
+    wr.send_flags = 0;
+    wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+    return Send(a_, wr, {Range(0, 8)});
   }
   ibv_wc SendTo(ibv_qp* from, ibv_ah* ah, ibv_qp* to, std::size_t at) {
     EXPECT_EQ(0, Receive(to, 7, {Range(at, 256)}));
@@ -287,6 +300,110 @@ TEST_F(Datagrams, ABurstForWhichThereAreReceivesArrivesWholeAndInOrder) {
     EXPECT_EQ(i, done[i].wr_id);
     EXPECT_EQ(htobe32(i), done[i].imm_data);
   }
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, NothingOfThemIsUnderWayInAQueueThatIsToBeDrained) {
+  ibv_qp_attr attributes{};
+  attributes.qp_state = IBV_QPS_SQD;
+  attributes.en_sqd_async_notify = 1;
+  ASSERT_EQ(0, ibv_modify_qp(a_, &attributes, IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY));
+  ASSERT_TRUE(HasEvent());
+  const auto event = NextEvent();
+  ASSERT_TRUE(event);
+  EXPECT_EQ(IBV_EVENT_SQ_DRAINED, event->event_type);
+  EXPECT_EQ(a_, event->element.qp);
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ASSERT_EQ(0, PostSilently(1, ah));
+  ibv_qp_init_attr init{};
+  ASSERT_EQ(0, ibv_query_qp(a_, &attributes, IBV_QP_STATE, &init));
+  EXPECT_EQ(0, attributes.sq_draining);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, ADrainedQueueSendsLaterWhatWasPosted) {
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ChangeState(a_, IBV_QPS_SQD);
+  std::memcpy(&buffer_[512], "plain", 6);
+  std::array<char, 8> copied{"in line"};
+  std::array<ibv_sge, 2> sges{Range(512, 3), Range(515, 3)};
+  ibv_send_wr wr = Wr(1, IBV_WR_SEND);
+  wr.wr.ud = {ah, b_->qp_num, kTestQueueKey};
+  wr.sg_list = sges.data();
+  wr.num_sge = 2;
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(0, ibv_post_send(a_, &wr, &bad));
+  const auto at = reinterpret_cast<std::uintptr_t>(copied.data());
+  sges = {ibv_sge{at, 3, 0}, ibv_sge{at + 3, 5, 0}};
+  wr.wr_id = 2;
+  wr.send_flags |= IBV_SEND_INLINE;
+  ASSERT_EQ(0, ibv_post_send(a_, &wr, &bad));
+  wr.wr_id = 3;
+  wr.num_sge = 0;
+  ASSERT_EQ(0, ibv_post_send(a_, &wr, &bad));
+  // All but what is registered may be used again.
+  copied.fill('x');
+  sges.fill({});
+  wr = {};
+  ASSERT_EQ(0, ibv_destroy_ah(ah));
+  // One that is sent now, the same way, is the first.
+  ah = ibv_create_ah(pd_, &path);
+  EXPECT_EQ(b_->qp_num, SendTo(b_, ah, b_, 8192).src_qp);
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    ASSERT_EQ(0, Receive(b_, 101 + i, {Range(4096 + i * 256, 256)}));
+  }
+  ChangeState(a_, IBV_QPS_RTS);
+  std::uint64_t sent = 1, received = 101;
+  for (const ibv_wc& wc : Wait(cq_, 6)) {
+    EXPECT_EQ(IBV_WC_SUCCESS, wc.status);
+    EXPECT_EQ(wc.opcode == IBV_WC_RECV ? received++ : sent++, wc.wr_id);
+    if (wc.opcode != IBV_WC_RECV) continue;
+    EXPECT_EQ(a_->qp_num, wc.src_qp);
+    constexpr std::array<std::uint32_t, 3> kBytes{6, 8, 0};
+    EXPECT_EQ(kGrh + kBytes[wc.wr_id - 101], wc.byte_len);
+  }
+  EXPECT_STREQ("plain", reinterpret_cast<const char*>(&buffer_[4096 + kGrh]));
+  EXPECT_STREQ("in line", reinterpret_cast<const char*>(&buffer_[4096 + 256 + kGrh]));
+}
+
+TEST_F(Datagrams, WhatADrainedQueueHoldsIsFlushedByAnErrorAndForgottenByAReset) {
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  for (const ibv_qp_state to : {IBV_QPS_ERR, IBV_QPS_RESET}) {
+    ChangeState(a_, IBV_QPS_SQD);
+    for (std::uint64_t i = 0; i < 3; ++i) ASSERT_EQ(0, PostSilently(i, ah));
+    ChangeState(a_, to);
+    if (to == IBV_QPS_ERR) {
+      const auto done = Wait(cq_, 3);
+      ASSERT_EQ(3u, done.size());
+      for (std::uint64_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(IBV_WC_WR_FLUSH_ERR, done[i].status);
+        EXPECT_EQ(i, done[i].wr_id);
+      }
+      ChangeState(a_, IBV_QPS_RESET);
+    }
+    // What comes next is the first that arrives.
+    ASSERT_EQ(0, Receive(b_, 7, {Range(4096, 256)}));
+    ToInit(a_, options_);
+    ToRts(a_, {}, options_);
+    EXPECT_EQ(kGrh + 6, SendTo(a_, ah, b_, 4096).byte_len);
+    ibv_wc wc;
+    EXPECT_EQ(0, ibv_poll_cq(cq_, 1, &wc));
+  }
+  EXPECT_EQ(0, ibv_destroy_ah(ah));
+}
+
+TEST_F(Datagrams, WhatADrainedQueueHoldsHasItsPlaceUntilItIsSent) {
+  ibv_ah_attr path = Path(true);
+  ibv_ah* ah = ibv_create_ah(pd_, &path);
+  ChangeState(a_, IBV_QPS_SQD);
+  for (std::uint32_t i = 0; i < options_.depth; ++i) ASSERT_EQ(0, PostSilently(i, ah));
+  EXPECT_EQ(ENOMEM, PostSilently(0, ah));
+  ChangeState(a_, IBV_QPS_RTS);
+  EXPECT_EQ(0, PostSilently(0, ah));
   EXPECT_EQ(0, ibv_destroy_ah(ah));
 }
 
