@@ -113,7 +113,7 @@ void Engine::FlushReceives(Qp* qp) {
   }
 }
 
-// A datagram is sent as soon as it is posted, or not at all.
+// Of datagrams nothing is ever under way.
 void Engine::TellDrained(Qp* qp) {
   if (qp->state != IBV_QPS_SQD || !qp->drain_notify) return;
   if (qp->machine && !qp->machine->drained()) return;
