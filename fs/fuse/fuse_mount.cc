@@ -186,7 +186,7 @@ absl::Status FuseMount::Start() {
     for (auto& other : reactors_) {
       if (other != reactor) peers.push_back(other.get());
     }
-    reactor->SetPeers(std::move(peers), &lead_);
+    reactor->SetPeers(std::move(peers), &lead_, &order_);
   }
   running_ = reactors_.size();
   if (taken_over_) AskAgain();

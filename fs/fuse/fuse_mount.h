@@ -115,6 +115,7 @@ class FuseMount {
   MountOptions options_;
   std::unique_ptr<FileTable> files_;
   Lead lead_;
+  WriteOrder order_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<std::thread> threads_;
   std::atomic<std::size_t> running_{0};

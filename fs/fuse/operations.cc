@@ -47,8 +47,10 @@ bool RefusedAsReadOnly(fuse_req_t request, std::size_t file) {
 
 void Init(void*, fuse_conn_info* connection) {
   connection->max_write = kLargestIoBytes;
-  connection->max_background = 64;
-  connection->congestion_threshold = 48;
+  // More than are ever under way: an asynchronous write that waits in the kernel would be overtaken
+  // by reads into the page cache, which are to see it (WriteOrder).
+  connection->max_background = 8192;
+  connection->congestion_threshold = 6144;
   // Splicing was several times slower than copying. An atomic O_TRUNC drops the dirty pages of
   // others; without it a truncating open arrives as a setattr, which leaves the size alone. Nothing
   // beside us changes the files' times, so the cache need not be checked against them.

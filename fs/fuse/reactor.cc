@@ -129,7 +129,11 @@ Reactor::Received Reactor::Read(RequestSlot** slot, std::size_t* bytes) {
   *slot = slots_->Take();
   if (*slot == nullptr) return Received::kNothing;
   const std::span<std::byte> buffer = RequestSlots::ReceiveBuffer(**slot);
-  const ssize_t got = read(fuse_fd_, buffer.data(), buffer.size());
+  const bool leads = leads_ || lead_->TryTake();
+  errno = EAGAIN;  // as whoever leads takes them
+  const ssize_t got = leads ? read(fuse_fd_, buffer.data(), buffer.size()) : -1;
+  if (got >= 0) order_->Note(**slot, buffer.first(static_cast<std::size_t>(got)));
+  if (leads && !leads_) lead_->Pass();
   if (got >= 0) {
     *bytes = static_cast<std::size_t>(got);
     return Received::kRequest;
@@ -207,21 +211,78 @@ void Reactor::Dispatch(RequestSlot& slot, std::size_t bytes) {
     fuse_interrupt_in interrupt;
     OXMEM_CHECK(bytes >= sizeof header + sizeof interrupt);
     std::memcpy(&interrupt, buffer.data() + sizeof header, sizeof interrupt);
-    slots_->Return(&slot);
+    Return(&slot);
     OnInterrupt(interrupt.unique, true);
     return;
   }
+  slot.received = bytes;
+  if (WaitsForWrites(slot)) return;
   slot.unique = header.unique;
   slot.thread_id = header.pid;
   current_ = &slot;
   fuse_buf received{.size = bytes, .mem = buffer.data()};
   fuse_session_process_buf(session_, &received);
   // Answered already, unless a handler took the slot for an operation.
-  if (current_ != nullptr && header.opcode != FUSE_INIT) slots_->Return(current_);
+  if (current_ != nullptr && header.opcode != FUSE_INIT) Return(current_);
   current_ = nullptr;
 }
 
+bool Reactor::WaitsForWrites(RequestSlot& slot) {
+  if (!slot.fills_cache) return false;
+  // Whoever waits in read starts no operation that does not end at once, but for the first.
+  if (blocking_ && waiting_.empty()) {
+    while (order_->MustWait(slot)) sched_yield();
+    return false;
+  }
+  slot.owner = this;
+  if (!order_->Delay(slot)) return false;
+  delayed_.push_back(&slot);
+  return true;
+}
+
+void Reactor::Resume(RequestSlot& slot) {
+  {
+    MutexLock lock(&mutex_);
+    resumed_.push_back(&slot);
+  }
+  Wake();
+}
+
+bool Reactor::DispatchResumed() {
+  if (delayed_.empty()) return false;
+  std::vector<RequestSlot*> resumed;
+  {
+    MutexLock lock(&mutex_);
+    resumed.swap(resumed_);
+  }
+  for (RequestSlot* slot : resumed) {
+    std::erase(delayed_, slot);
+    Dispatch(*slot, slot->received);
+  }
+  return !resumed.empty();
+}
+
+void Reactor::ForgetDelayed() {
+  for (RequestSlot* slot : delayed_) {
+    order_->Forget(*slot);
+    slots_->Return(slot);
+  }
+  delayed_.clear();
+}
+
+void Reactor::EndOrder(RequestSlot& slot) {
+  std::vector<RequestSlot*> ready;
+  if (slot.is_ordered_write) order_->End(slot, &ready);
+  for (RequestSlot* read : ready) read->owner->Resume(*read);
+}
+
+void Reactor::Return(RequestSlot* slot) {
+  EndOrder(*slot);
+  slots_->Return(slot);
+}
+
 void Reactor::FinishWaiting() {
+  ForgetDelayed();
   while (!waiting_.empty()) GiveUp(*waiting_.front(), EIO);
   for (auto& volume : volumes_) volume->Close();
   // A closed channel ends everything by itself.
@@ -235,10 +296,10 @@ void Reactor::FinishWaiting() {
 void Reactor::HandOver() {
   const bool answer_all = answer_all_.load(std::memory_order_relaxed);
   const Instant latest = answer_all ? Instant::Never() : Now() + kHandOverPatience;
-  while (!waiting_.empty() && Now() < latest) {
-    if (PollVolumes()) continue;
+  while ((!waiting_.empty() || !delayed_.empty()) && Now() < latest) {
+    if (PollVolumes() || DispatchResumed()) continue;
     ExpireOverdue(Now());
-    bool armed = !waiting_.empty();
+    bool armed = !waiting_.empty() || !delayed_.empty();
     for (auto& volume : volumes_) armed &= volume->Arm();
     if (armed) Sleep(latest);
   }
@@ -246,6 +307,7 @@ void Reactor::HandOver() {
     RequestSlot& slot = *waiting_.front();
     waiting_.Remove(slot);
     fuse_reply_none(std::exchange(slot.request, nullptr));
+    EndOrder(slot);
     volumes_[slot.file]->Cancel(slot);
   }
 }
@@ -258,6 +320,10 @@ void Reactor::Leave(bool answer_all) {
 
 void Reactor::Stop() {
   stop_.store(true, std::memory_order_relaxed);
+  Wake();
+}
+
+void Reactor::Wake() {
   const uint64_t one = 1;
   (void)!write(wake_fd_.get(), &one, sizeof one);
 }

@@ -20,6 +20,7 @@
 #include "fs/fuse/mount_options.h"
 #include "fs/fuse/reactor_stats.h"
 #include "fs/fuse/request_slot.h"
+#include "fs/fuse/write_order.h"
 #include "fs/volume/volume.h"
 #include "transport/base/clock.h"
 #include "transport/base/lazy_timer.h"
@@ -60,9 +61,10 @@ class Reactor final : private IoListener {
 
   // The others of the mount, for interrupts of requests that this one does not have, and what they
   // share, which outlives them.
-  void SetPeers(std::vector<Reactor*> peers, Lead* lead) {
+  void SetPeers(std::vector<Reactor*> peers, Lead* lead, WriteOrder* order) {
     peers_ = std::move(peers);
     lead_ = lead;
+    order_ = order;
   }
 
   // Until the mount is gone or Stop. Ends with the volumes closed and nothing under way.
@@ -99,6 +101,9 @@ class Reactor final : private IoListener {
   // Loses the memory that was known if that of the volume is gone, or another one. Also before Run.
   void CheckMemory(std::size_t file);
 
+  // From any thread: a read that waited for writes may go on.
+  void Resume(RequestSlot& slot);
+
   // For libfuse.
   ssize_t WriteAnswer(std::span<iovec> pieces);
 
@@ -120,6 +125,12 @@ class Reactor final : private IoListener {
   Received ReceiveTogether();
   static bool IsLong(const RequestSlot& slot, std::size_t bytes);
   void Dispatch(RequestSlot& slot, std::size_t bytes);
+  bool WaitsForWrites(RequestSlot& slot);
+  bool DispatchResumed();
+  void ForgetDelayed();
+  // Before the slot is used for something else, or as soon as a write that it holds is answered.
+  void EndOrder(RequestSlot& slot);
+  void Return(RequestSlot* slot);
   bool ReceiveSome();
   bool PollVolumes();
   // Until something has to be waited for besides requests.
@@ -132,6 +143,7 @@ class Reactor final : private IoListener {
   void HandOver();
   // Sleeps until a descriptor or a deadline has something for us, at most until `latest`.
   void Sleep(Instant latest = Instant::Never());
+  bool TakesRequests() const;
   void WatchRequests(bool on);
   Instant NextDeadline() const;
   // Of what began at that time.
@@ -151,6 +163,7 @@ class Reactor final : private IoListener {
   void AnswerOpen(fuse_req_t request, std::size_t file);
   void AnswerFlush(fuse_req_t request, const RequestSlot& slot);
 
+  void Wake();  // from any thread, if it sleeps
   void OnInterrupt(uint64_t unique, bool from_kernel);
   void TakeForwardedInterrupts();
 
@@ -202,10 +215,12 @@ class Reactor final : private IoListener {
 
   std::vector<Reactor*> peers_;
   Lead* lead_ = nullptr;
+  WriteOrder* order_ = nullptr;
+  std::vector<RequestSlot*> delayed_;  // reads that wait for writes
   bool leads_ = false;
-  bool last_was_long_ = false;  // the last operation that was started
   Mutex mutex_;
   std::vector<uint64_t> forwarded_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RequestSlot*> resumed_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace oxmem::fs

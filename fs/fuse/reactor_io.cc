@@ -79,8 +79,7 @@ void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t 
   slot.issued_at_since = 0;
   slot.since = received_at_;
   waiting_.PushBack(slot);
-  last_was_long_ = length >= kLongCopyBytes;
-  if (last_was_long_) PassLead();
+  if (length >= kLongCopyBytes) PassLead();
   volumes_[file]->Start(slot);
 }
 
@@ -95,7 +94,7 @@ void Reactor::OnIoDone(IoOp& op) {
     }
     Answer(slot);
   }
-  slots_->Return(&slot);
+  Return(&slot);
 }
 
 void Reactor::Sync(RequestSlot& slot) {
@@ -159,9 +158,7 @@ Instant Reactor::DeadlineOf(Instant since) const {
 
 void Reactor::SetTimeout(Duration timeout) {
   timeout_ns_.store(timeout.nanoseconds(), std::memory_order_relaxed);
-  // It may sleep until the deadline from before.
-  const uint64_t one = 1;
-  (void)!write(wake_fd_.get(), &one, sizeof one);
+  Wake();  // it may sleep until the deadline from before
 }
 
 void Reactor::ExpireOverdue(Instant now) {
@@ -184,6 +181,7 @@ void Reactor::ExpireOverdue(Instant now) {
 void Reactor::GiveUp(RequestSlot& slot, int error) {
   waiting_.Remove(slot);
   fuse_reply_err(std::exchange(slot.request, nullptr), error);
+  EndOrder(slot);
   // The slot comes back when the channel lets go of its memory.
   volumes_[slot.file]->Cancel(slot);
 }
@@ -215,8 +213,7 @@ void Reactor::OnInterrupt(uint64_t unique, bool from_kernel) {
       MutexLock lock(&peer->mutex_);
       peer->forwarded_.push_back(unique);
     }
-    const uint64_t one = 1;
-    (void)!write(peer->wake_fd_.get(), &one, sizeof one);
+    peer->Wake();
   }
 }
 

@@ -93,14 +93,14 @@ void Reactor::RunBlocking() {
   Instant now = Now();
   Instant idle_since = now;
   while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
-    if (!leads_ && !last_was_long_) {
+    if (!leads_) {
       lead_->Take();
       leads_ = true;
       now = Now();
       idle_since = now;
       continue;
     }
-    LetReadWait(!leads_ || now - idle_since >= spin_.length());
+    LetReadWait(now - idle_since >= spin_.length());
     switch (ReceiveTogether()) {
       case Received::kUnmounted:
         unmounted_ = true;
@@ -115,7 +115,9 @@ void Reactor::RunBlocking() {
     spin_.OnWork(received_at_ - idle_since);
     while (!waiting_.empty() && PollVolumes()) {
     }
-    if (!waiting_.empty()) {
+    while (DispatchResumed()) {
+    }
+    if (!waiting_.empty() || !delayed_.empty()) {
       // A volume that takes its time without having an event of its own, as a delay does: the next
       // request must not wait for this one.
       LetReadWait(false);
@@ -151,6 +153,7 @@ void Reactor::RunPolling() {
       // Whoever got an answer may have another question.
       requests_ready_ = true;
     }
+    moved |= DispatchResumed();
     if (!waiting_.empty()) ExpireOverdue(now);
     if (moved) {
       if (idle) spin_.OnWork(now - idle_since);
@@ -181,7 +184,7 @@ Instant Reactor::NextDeadline() const {
 }
 
 void Reactor::Sleep(Instant latest) {
-  WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
+  WatchRequests(TakesRequests());
   timer_.Set(Now(), std::min(NextDeadline(), latest));
   std::array<epoll_event, 16> events;
   stats_.sleeps.Increment();
@@ -196,6 +199,13 @@ void Reactor::Sleep(Instant latest) {
       TakeForwardedInterrupts();
     }
   }
+}
+
+// One that waits in read leads, so only it can take what the kernel would wake us for.
+bool Reactor::TakesRequests() const {
+  if (blocking_ || !slots_->available() || leave_.load(std::memory_order_relaxed)) return false;
+  return std::none_of(peers_.begin(), peers_.end(),
+                      [](const Reactor* peer) { return peer->waits_in_read(); });
 }
 
 void Reactor::WatchRequests(bool on) {

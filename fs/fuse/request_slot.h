@@ -17,6 +17,8 @@
 
 namespace oxmem::fs {
 
+class Reactor;
+
 // The longest read or write the kernel sends.
 inline constexpr std::size_t kLargestIoBytes = std::size_t{1} << 20;
 
@@ -42,8 +44,22 @@ struct RequestSlot : IoOp {
   Instant since;                 // its time begins
   uint64_t issued_at_since = 0;  // progress then
   RequestSlot* next_free = nullptr;
-  bool is_present = false;  // its memory was taken from the system
+  bool is_present = false;             // its memory was taken from the system
   ListLink<RequestSlot> waiting_link;  // under way, the oldest first
+
+  // For WriteOrder.
+  struct Range {
+    uint64_t inode = 0;
+    uint64_t first = 0;
+    uint64_t end = 0;
+  };
+  bool is_ordered_write = false;  // known as one that is under way
+  bool fills_cache = false;       // a read into the kernel's page cache
+  Range range;                    // of either
+  uint64_t order = 0;             // of the write, or of the last one before the read
+  std::size_t received = 0;       // bytes of the request
+  Reactor* owner = nullptr;
+  ListLink<RequestSlot> order_link;
 };
 
 // The slots of one reactor and their memory, which is taken from the system as it is first used.

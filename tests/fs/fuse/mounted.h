@@ -59,6 +59,8 @@ enum class Over {
   kChannel,
   kAwkwardChannel,  // aligned, with few and small requests, not memory of this host
   kStuckChannel,    // starts writes and never ends them
+  kSlowChannel,     // begins writes late; not memory of this host
+  kSlowNoEvent,     // the same, and has to be asked
 };
 
 // Takes writes and does nothing with them; says so on a descriptor.
@@ -85,7 +87,54 @@ class StuckVolume final : public ForwardingVolume {
   std::vector<IoOp*> stuck_;
 };
 
+// Begins its writes late, so that others overtake them.
+class SlowVolume final : public ForwardingVolume {
+ public:
+  SlowVolume(std::unique_ptr<Volume> beneath, bool with_event)
+      : ForwardingVolume(std::move(beneath)), event_fd_(with_event ? eventfd(0, 0) : -1) {}
+
+  void Start(IoOp& op) override {
+    if (op.kind != IoKind::kWrite) return beneath().Start(op);
+    late_.push_back({Now() + kDelay, &op});
+  }
+  void Cancel(IoOp& op) override {
+    if (std::erase_if(late_, [&op](const Late& late) { return late.op == &op; }) == 0) {
+      return beneath().Cancel(op);
+    }
+    op.Finish(transport::Code::kTimedOut, 0);
+  }
+  bool Poll() override {
+    bool moved = false;
+    while (!late_.empty() && late_.front().due <= Now()) {
+      IoOp* const op = late_.front().op;
+      late_.erase(late_.begin());
+      beneath().Start(*op);
+      moved = true;
+    }
+    return beneath().Poll() || moved;
+  }
+  int event_fd() const override { return event_fd_.get(); }
+  Instant next_deadline() const override {
+    const Instant next = beneath().next_deadline();
+    return late_.empty() ? next : std::min(next, late_.front().due);
+  }
+  std::size_t in_flight() const override { return beneath().in_flight() + late_.size(); }
+
+ private:
+  static constexpr Duration kDelay = Duration::Milliseconds(50);
+  struct Late {
+    Instant due;
+    IoOp* op = nullptr;
+  };
+  UniqueFd event_fd_;
+  std::vector<Late> late_;
+};
+
 inline std::unique_ptr<Volume> MemoryVolume(const transport::MemorySource& memory, Over over) {
+  if (over == Over::kSlowChannel || over == Over::kSlowNoEvent) {
+    return std::make_unique<SlowVolume>(MemoryVolume(memory, Over::kAwkwardChannel),
+                                        over == Over::kSlowChannel);
+  }
   if (over == Over::kAwkwardChannel) {
     return std::make_unique<RemoteVolume>(std::make_unique<AwkwardChannel>(
         memory.OpenChannel(),
