@@ -1,6 +1,7 @@
 #include "fs/fuse/reactor.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -129,17 +130,17 @@ Reactor::Received Reactor::Read(RequestSlot** slot, std::size_t* bytes) {
   *slot = slots_->Take();
   if (*slot == nullptr) return Received::kNothing;
   const std::span<std::byte> buffer = RequestSlots::ReceiveBuffer(**slot);
-  const bool leads = leads_ || lead_->TryTake();
-  errno = EAGAIN;  // as whoever leads takes them
-  const ssize_t got = leads ? read(fuse_fd_, buffer.data(), buffer.size()) : -1;
+  takes_.fetch_add(1);
+  const ssize_t got = read(fuse_fd_, buffer.data(), buffer.size());
+  const int error = errno;
   if (got >= 0) order_->Note(**slot, buffer.first(static_cast<std::size_t>(got)));
-  if (leads && !leads_) lead_->Pass();
+  takes_.fetch_add(1);
   if (got >= 0) {
     *bytes = static_cast<std::size_t>(got);
     return Received::kRequest;
   }
   slots_->Return(std::exchange(*slot, nullptr));
-  switch (errno) {
+  switch (error) {
     case ENOENT:  // taken back by its process before we got it: there may be another
       return Received::kRequest;
     case EAGAIN:
@@ -147,8 +148,8 @@ Reactor::Received Reactor::Read(RequestSlot** slot, std::size_t* bytes) {
       return Received::kNothing;
     default:
       // ENODEV, or ECONNABORTED: the mount is gone.
-      if (errno != ENODEV && errno != ECONNABORTED) {
-        spdlog::error("reading /dev/fuse: {}", std::strerror(errno));
+      if (error != ENODEV && error != ECONNABORTED) {
+        spdlog::error("reading /dev/fuse: {}", std::strerror(error));
       }
       return Received::kUnmounted;
   }
@@ -229,15 +230,24 @@ void Reactor::Dispatch(RequestSlot& slot, std::size_t bytes) {
 
 bool Reactor::WaitsForWrites(RequestSlot& slot) {
   if (!slot.fills_cache) return false;
+  if (slot.owner == nullptr) WaitForTakers();
+  slot.owner = this;
   // Whoever waits in read starts no operation that does not end at once, but for the first.
   if (blocking_ && waiting_.empty()) {
     while (order_->MustWait(slot)) sched_yield();
     return false;
   }
-  slot.owner = this;
   if (!order_->Delay(slot)) return false;
   delayed_.push_back(&slot);
   return true;
+}
+
+// None of them waits in read meanwhile: this one leads or reads along, or all poll.
+void Reactor::WaitForTakers() {
+  for (const Reactor* peer : peers_) {
+    const uint32_t seen = peer->takes_.load();
+    while (seen % 2 != 0 && peer->takes_.load() == seen) sched_yield();
+  }
 }
 
 void Reactor::Resume(RequestSlot& slot) {

@@ -126,6 +126,8 @@ class Reactor final : private IoListener {
   static bool IsLong(const RequestSlot& slot, std::size_t bytes);
   void Dispatch(RequestSlot& slot, std::size_t bytes);
   bool WaitsForWrites(RequestSlot& slot);
+  // Until what the peers were taking from the kernel is known.
+  void WaitForTakers();
   bool DispatchResumed();
   void ForgetDelayed();
   // Before the slot is used for something else, or as soon as a write that it holds is answered.
@@ -136,6 +138,10 @@ class Reactor final : private IoListener {
   // Until something has to be waited for besides requests.
   void RunBlocking();
   void PassLead();
+  void BeginAlong();
+  void EndAlong();
+  bool PeerPolls() const;
+  void StopWaitingInRead();
   // Whether a read of /dev/fuse waits for a request.
   void LetReadWait(bool wait);
   void RunPolling();
@@ -143,7 +149,6 @@ class Reactor final : private IoListener {
   void HandOver();
   // Sleeps until a descriptor or a deadline has something for us, at most until `latest`.
   void Sleep(Instant latest = Instant::Never());
-  bool TakesRequests() const;
   void WatchRequests(bool on);
   Instant NextDeadline() const;
   // Of what began at that time.
@@ -218,6 +223,9 @@ class Reactor final : private IoListener {
   WriteOrder* order_ = nullptr;
   std::vector<RequestSlot*> delayed_;  // reads that wait for writes
   bool leads_ = false;
+  bool along_ = false;              // takes requests without the lead
+  bool last_was_long_ = false;      // the last operation that was started
+  std::atomic<uint32_t> takes_{0};  // odd while it takes a request from the kernel
   Mutex mutex_;
   std::vector<uint64_t> forwarded_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestSlot*> resumed_ ABSL_GUARDED_BY(mutex_);

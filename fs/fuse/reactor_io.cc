@@ -79,7 +79,11 @@ void Reactor::Start(fuse_req_t request, std::size_t file, IoKind kind, uint64_t 
   slot.issued_at_since = 0;
   slot.since = received_at_;
   waiting_.PushBack(slot);
-  if (length >= kLongCopyBytes) PassLead();
+  last_was_long_ = length >= kLongCopyBytes;
+  if (last_was_long_ && leads_) {
+    BeginAlong();
+    PassLead();
+  }
   volumes_[file]->Start(slot);
 }
 

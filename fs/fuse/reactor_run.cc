@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fs/fuse/reactor.h"
@@ -93,25 +94,31 @@ void Reactor::RunBlocking() {
   Instant now = Now();
   Instant idle_since = now;
   while (!unmounted_ && !stop_.load(std::memory_order_relaxed)) {
-    if (!leads_) {
+    if (PeerPolls()) {
+      StopWaitingInRead();
+      return;
+    }
+    if (!leads_ && !along_) {
       lead_->Take();
       leads_ = true;
       now = Now();
       idle_since = now;
       continue;
     }
-    LetReadWait(now - idle_since >= spin_.length());
+    LetReadWait(leads_ && lead_->alone() && now - idle_since >= spin_.length());
     switch (ReceiveTogether()) {
       case Received::kUnmounted:
         unmounted_ = true;
         return;
       case Received::kNothing:
+        EndAlong();
         LetOthersRun();
         now = Now();
         continue;
       case Received::kRequest:
         break;
     }
+    if (!last_was_long_) EndAlong();
     spin_.OnWork(received_at_ - idle_since);
     while (!waiting_.empty() && PollVolumes()) {
     }
@@ -120,13 +127,32 @@ void Reactor::RunBlocking() {
     if (!waiting_.empty() || !delayed_.empty()) {
       // A volume that takes its time without having an event of its own, as a delay does: the next
       // request must not wait for this one.
-      LetReadWait(false);
-      blocking_ = false;
+      StopWaitingInRead();
       return;
     }
     now = Now();
     idle_since = now;
   }
+}
+
+// All of them together, as who leads could be woken for nobody else's requests.
+bool Reactor::PeerPolls() const {
+  return std::any_of(peers_.begin(), peers_.end(),
+                     [](const Reactor* peer) { return !peer->waits_in_read(); });
+}
+
+void Reactor::StopWaitingInRead() {
+  BeginAlong();  // for ever: nobody else waits in read any more
+  LetReadWait(false);
+  blocking_ = false;
+}
+
+void Reactor::BeginAlong() {
+  if (!std::exchange(along_, true)) lead_->BeginAlong();
+}
+
+void Reactor::EndAlong() {
+  if (std::exchange(along_, false)) lead_->EndAlong();
 }
 
 void Reactor::PassLead() {
@@ -184,7 +210,7 @@ Instant Reactor::NextDeadline() const {
 }
 
 void Reactor::Sleep(Instant latest) {
-  WatchRequests(TakesRequests());
+  WatchRequests(!blocking_ && slots_->available() && !leave_.load(std::memory_order_relaxed));
   timer_.Set(Now(), std::min(NextDeadline(), latest));
   std::array<epoll_event, 16> events;
   stats_.sleeps.Increment();
@@ -199,13 +225,6 @@ void Reactor::Sleep(Instant latest) {
       TakeForwardedInterrupts();
     }
   }
-}
-
-// One that waits in read leads, so only it can take what the kernel would wake us for.
-bool Reactor::TakesRequests() const {
-  if (blocking_ || !slots_->available() || leave_.load(std::memory_order_relaxed)) return false;
-  return std::none_of(peers_.begin(), peers_.end(),
-                      [](const Reactor* peer) { return peer->waits_in_read(); });
 }
 
 void Reactor::WatchRequests(bool on) {

@@ -56,9 +56,9 @@ struct RequestSlot : IoOp {
   bool is_ordered_write = false;  // known as one that is under way
   bool fills_cache = false;       // a read into the kernel's page cache
   Range range;                    // of either
-  uint64_t order = 0;             // of the write, or of the last one before the read
+  uint64_t order = 0;             // the kernel's number
   std::size_t received = 0;       // bytes of the request
-  Reactor* owner = nullptr;
+  Reactor* owner = nullptr;       // of a read that was looked at
   ListLink<RequestSlot> order_link;
 };
 

@@ -20,8 +20,8 @@ namespace oxmem::fs {
 // it is asynchronous. A read that was asked for later and served before it would leave the old
 // bytes in the cache, and a store to that page would bring them back into the region.
 //
-// So requests are taken from the kernel by one thread at a time (Lead), which makes them known here
-// before another one takes the next.
+// "Before" is by the kernel's numbers, which requests get when they can be taken. Who has taken a
+// read has to wait until what others were taking then is known here (Reactor::WaitForTakers).
 class WriteOrder {
  public:
   // A request that was just taken, as the kernel sent it.
@@ -44,7 +44,6 @@ class WriteOrder {
   mutable Mutex mutex_;
   List writes_ ABSL_GUARDED_BY(mutex_);
   List waiting_ ABSL_GUARDED_BY(mutex_);
-  uint64_t noted_ ABSL_GUARDED_BY(mutex_) = 0;  // how many writes there were
   std::atomic<std::size_t> under_way_{0};
 };
 
