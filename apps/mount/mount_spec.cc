@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "apps/common/cli.h"
 #include "transport/base/check.h"
@@ -197,6 +198,7 @@ absl::Status Apply(const std::string& key, const std::string& value, MountSpec& 
   } else if (key == "read_ahead") {
     const absl::StatusOr<uint64_t> bytes = ParseSize(value);
     if (!bytes.ok()) return Wrong(key, std::string(bytes.status().message()));
+    if (geteuid() != 0) return Wrong(key, "only root can set it");
     options.read_ahead_bytes = *bytes;
   } else if (key == "stats") {
     if (value.empty()) return Wrong(key, "the path of a file is missing");
@@ -304,11 +306,19 @@ absl::StatusOr<MountSpec> MountSpecBuilder::Build() && {
   if (spec_.timeout_given) {
     for (transport::Source& source : spec_.sources) WaitAsLongAs(spec_.options.timeout, source);
   }
-  spec_.options.device_name = spec_.files[0].source;
-  if (spec_.files.size() > 1) {
-    absl::StrAppend(&spec_.options.device_name, "+", spec_.files.size() - 1);
-  }
+  spec_.options.device_name = DeviceName();
   return std::move(spec_);
+}
+
+// As fstab has it, so that mount -a finds what is mounted already.
+std::string MountSpecBuilder::DeviceName() const {
+  constexpr std::size_t kMost = 1024;  // the kernel takes a page of options
+  const std::string all =
+      absl::StrJoin(spec_.files, " ", [](std::string* out, const fs::MountFile& file) {
+        absl::StrAppend(out, file.source);
+      });
+  if (all.size() <= kMost) return all;
+  return absl::StrCat(spec_.files[0].source, "+", spec_.files.size() - 1);
 }
 
 bool MountSpecBuilder::IsOption(const std::string& key) {

@@ -54,6 +54,8 @@ class MountSpecBuilder {
   static std::string OptionNames();
 
  private:
+  std::string DeviceName() const;
+
   MountSpec spec_;
   std::vector<std::string> names_;  // what name= gave
 };

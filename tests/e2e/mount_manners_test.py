@@ -522,6 +522,12 @@ class Unprivileged(MountTest):
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertEqual(os.listdir(self.dir), [])
 
+    def test_read_ahead_is_not_theirs_to_set(self):
+        done = self.as_user("mount", "mem:?size=1M", "-o", "read_ahead=64K", self.dir)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done)
+        self.assertRegex(done.stderr, "read_ahead.*only root can set it")
+        self.assertEqual(os.listdir(self.dir), [])
+
     def test_what_fusermount_refuses_is_one_line(self):
         with open("/etc/fuse.conf", encoding="utf-8") as conf:
             if re.search(r"(?m)^user_allow_other", conf.read()):

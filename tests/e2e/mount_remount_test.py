@@ -321,6 +321,22 @@ class ByMount(RemountTest):
         self.assertIn("dax cannot be changed while it is mounted; unmount it", done.stderr)
 
 
+    def test_all_of_fstab_twice(self):
+        for number, sources in enumerate((r"mem:?size=1M", r"mem:?size=1M\040mem:?size=2M")):
+            with open(self.path("fstab"), "w", encoding="ascii") as file:
+                file.write(f"{sources} {self.dir} oxmem defaults 0 0\n")
+            with self.subTest(sources):
+                shutil.rmtree(self.path("over"), ignore_errors=True)
+                shutil.rmtree(self.path("work"), ignore_errors=True)
+                done = self.in_space(f"""
+                    mount --fstab {self.path('fstab')} -a
+                    mount --fstab {self.path('fstab')} -a
+                    echo files: $(ls {self.dir})
+                    umount {self.dir}""")
+                self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+                self.assertRegex(done.stdout, "(?m)^files:( data.?){%d}$" % (1 + number))
+
+
 class Other(RemountTest):
     """Options beside ro and rw."""
 
