@@ -114,6 +114,7 @@ TEST(MetricsServer, WithoutDescriptorsItSleepsAndAnswersLater) {
   const timeval long_patience{10, 0};
   setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &long_patience, sizeof long_patience);
   const ssize_t count = recv(client.get(), answer.data(), answer.size(), 0);
+  thread.Stop();
   ASSERT_GT(count, 0);
   EXPECT_THAT(std::string(answer.data(), static_cast<std::size_t>(count)),
               StartsWith("HTTP/1.1 200 OK\r\n"));

@@ -275,15 +275,15 @@ TEST_F(Flow, ASendQueueIsDrainedWhenWhatWaitsForAReceiveHasGotOne) {
 
 TEST_F(Flow, ASendQueueIsDrainedWhenThePeerOfAnUnreliableQueuePairGoes) {
   constexpr std::uint32_t kLarge = 16 << 20;
-  std::vector<std::byte> memory(kLarge);
-  ibv_mr* mr = ibv_reg_mr(pd_, memory.data(), kLarge, kAllAccess);
+  std::vector<std::byte> memory(2 * kLarge);
+  ibv_mr* mr = ibv_reg_mr(pd_, memory.data(), memory.size(), kAllAccess);
   ASSERT_NE(nullptr, mr);
   const ibv_sge all{reinterpret_cast<std::uintptr_t>(memory.data()), kLarge, mr->lkey};
   QpOptions options;
   options.type = IBV_QPT_UC;
   Pair(options);
   ibv_send_wr write = Wr(1, IBV_WR_RDMA_WRITE);
-  write.wr.rdma = {all.addr, mr->rkey};
+  write.wr.rdma = {all.addr + kLarge, mr->rkey};
   ASSERT_EQ(0, Send(a_, write, {Range(0, 8)}));
   Wait(cq_, 1);  // so they are connected
   // Far more than the peer hears before it has gone.
