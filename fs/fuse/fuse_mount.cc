@@ -189,7 +189,10 @@ absl::Status FuseMount::Start() {
     reactor->SetPeers(std::move(peers), &lead_, &order_);
   }
   running_ = reactors_.size();
-  if (taken_over_) AskAgain();
+  if (taken_over_) {
+    AskAgain();
+    for (auto& reactor : reactors_) reactor->ExpectResent();
+  }
   if (owners_changed_) ForgetAttributes();
   for (auto& reactor : reactors_) {
     threads_.emplace_back([this, own = reactor.get()] {

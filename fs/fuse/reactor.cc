@@ -189,6 +189,27 @@ Reactor::Received Reactor::ReceiveTogether() {
   return last == Received::kUnmounted ? last : Received::kRequest;
 }
 
+void Reactor::ReceiveResent() {
+  LetReadWait(false);
+  std::vector<RequestSlot*> slots;
+  for (;;) {
+    RequestSlot* slot = nullptr;
+    std::size_t bytes = 0;
+    const Received received = Read(&slot, &bytes);
+    unmounted_ = received == Received::kUnmounted;
+    if (received != Received::kRequest) break;
+    if (slot == nullptr) continue;
+    slot->received = bytes;
+    slots.push_back(slot);
+  }
+  received_at_ = Now();
+  const auto later = std::stable_partition(
+      slots.begin(), slots.end(), [](const RequestSlot* slot) { return !slot->fills_cache; });
+  std::for_each(slots.begin(), later, [this](auto* slot) { Dispatch(*slot, slot->received); });
+  std::for_each(later, slots.end(), [this](auto* slot) { Dispatch(*slot, slot->received); });
+  if (blocking_ && LeavesSomething()) StopWaitingInRead();
+}
+
 bool Reactor::IsLong(const RequestSlot& slot, std::size_t bytes) {
   if (bytes >= kLongCopyBytes) return true;  // a write
   const std::span<const std::byte> buffer = RequestSlots::ReceiveBuffer(slot);

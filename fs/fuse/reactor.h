@@ -67,6 +67,9 @@ class Reactor final : private IoListener {
     order_ = order;
   }
 
+  // Before Run of any of them: what another process had read and not answered comes first.
+  void ExpectResent();
+
   // Until the mount is gone or Stop. Ends with the volumes closed and nothing under way.
   void Run();
 
@@ -123,6 +126,8 @@ class Reactor final : private IoListener {
   // As many as there are, up to together_, before the first is answered: who gets an answer is
   // woken once for several.
   Received ReceiveTogether();
+  // What comes again is in no order; all of it is known before a read into the cache is served.
+  void ReceiveResent();
   static bool IsLong(const RequestSlot& slot, std::size_t bytes);
   void Dispatch(RequestSlot& slot, std::size_t bytes);
   bool WaitsForWrites(RequestSlot& slot);
@@ -140,6 +145,8 @@ class Reactor final : private IoListener {
   void PassLead();
   void BeginAlong();
   void EndAlong();
+  // Carries on with what was started; true if something is still under way.
+  bool LeavesSomething();
   bool PeerPolls() const;
   void StopWaitingInRead();
   // Whether a read of /dev/fuse waits for a request.
@@ -210,6 +217,7 @@ class Reactor final : private IoListener {
   };
   std::vector<Watched> watched_;
   bool running_ = false;
+  bool expects_resent_ = false;
 
   std::atomic<int64_t> timeout_ns_;
   std::atomic<bool> stop_{false};

@@ -55,6 +55,11 @@ absl::Status Reactor::PrepareToWait() {
   return absl::OkStatus();
 }
 
+void Reactor::ExpectResent() {
+  expects_resent_ = true;
+  BeginAlong();  // nobody waits in read before all have taken theirs
+}
+
 bool Reactor::ReceiveSome() {
   bool received = false;
   for (std::size_t count = 0; count < burst_; ++count) {
@@ -83,6 +88,7 @@ bool Reactor::PollVolumes() {
 
 void Reactor::Run() {
   WatchNodes();
+  if (expects_resent_) ReceiveResent();
   if (blocking_) RunBlocking();
   PassLead();
   if (!blocking_) RunPolling();
@@ -120,19 +126,23 @@ void Reactor::RunBlocking() {
     }
     if (!last_was_long_) EndAlong();
     spin_.OnWork(received_at_ - idle_since);
-    while (!waiting_.empty() && PollVolumes()) {
-    }
-    while (DispatchResumed()) {
-    }
-    if (!waiting_.empty() || !delayed_.empty()) {
-      // A volume that takes its time without having an event of its own, as a delay does: the next
-      // request must not wait for this one.
+    if (LeavesSomething()) {
       StopWaitingInRead();
       return;
     }
     now = Now();
     idle_since = now;
   }
+}
+
+// A volume may take its time without having an event of its own, as a delay does: then the next
+// request must not wait for this one.
+bool Reactor::LeavesSomething() {
+  while (!waiting_.empty() && PollVolumes()) {
+  }
+  while (DispatchResumed()) {
+  }
+  return !waiting_.empty() || !delayed_.empty();
 }
 
 // All of them together, as who leads could be woken for nobody else's requests.

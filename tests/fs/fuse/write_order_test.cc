@@ -5,7 +5,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <array>
 #include <cstdlib>
+#include <thread>
 
 #include "tests/fs/fuse/mounted.h"
 
@@ -139,6 +141,39 @@ TEST_P(WriteOrderTest, AMountGoesWhileReadsWait) {
   EXPECT_NE(mounted_->Shutdown(), "");  // it is in use
   reader.join();
   write.End();
+}
+
+// The kernel gives both again, in no order.
+TEST(WriteOrder, HoldsForWhatADeadServerHadRead) {
+  if (!CanMount()) GTEST_SKIP() << "mounting needs root and /dev/fuse";
+  for (int round = 0; round < 12; ++round) {
+    MountOptions options;
+    options.dax = Dax::kNever;
+    Mounted mounted(options, Over::kStuckChannel);
+    ASSERT_EQ(mounted.error(), "");
+    const UniqueFd direct = mounted.Open(O_RDWR | O_DIRECT);
+    const UniqueFd fd = mounted.Open(O_RDWR);
+    auto* mapping = static_cast<char*>(
+        mmap(nullptr, kMountedBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
+    ASSERT_NE(mapping, MAP_FAILED);
+    ASSERT_EQ(madvise(mapping, kMountedBytes, MADV_RANDOM), 0);
+    alignas(kPage) static std::array<char, kPage> page;
+    page.fill(7);
+    LiveMount live = mounted.Life();
+    AsynchronousWrite write;
+    const off_t offset = round * 8192;
+    write.Begin(direct.get(), page, offset);
+    mounted.WaitUntilStuck();
+    std::thread reader([&] { (void)*const_cast<volatile const char*>(mapping + offset); });
+    usleep(20'000);  // until it waits; if it comes later the test sees less
+    mounted.Kill();
+    mounted.SetOver(round % 2 == 0 ? Over::kChannel : Over::kSlowChannel);
+    EXPECT_EQ(mounted.Continue(std::move(live), 1 + static_cast<std::size_t>(round) % 3), "");
+    reader.join();
+    EXPECT_EQ(write.End(), int64_t{kPage});
+    EXPECT_EQ(mapping[offset], 7) << "round " << round;
+    munmap(mapping, kMountedBytes);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
